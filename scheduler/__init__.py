@@ -1,0 +1,1 @@
+"""The scheduler: fires jobs (comes with the scheduler issue)."""

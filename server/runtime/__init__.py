@@ -1,0 +1,1 @@
+"""The live objects of a running worker."""

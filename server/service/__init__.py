@@ -1,0 +1,1 @@
+"""Services: the base class, their input and output, invocation and deployment."""

@@ -1,0 +1,231 @@
+"""Every error of Junctor.
+
+    JunctorError
+    +-- InvalidInput            what was given is wrong; lists every problem with its field
+    |   +-- UnknownKind         there is no such object type
+    +-- NotFound                no such object
+    |   +-- ServiceNotFound     no such service, or it is not active
+    +-- AlreadyExists           the name is taken
+    +-- InUse                   other objects refer to it
+    +-- EditConflict            somebody else changed it in the meantime
+    +-- StoreUnavailable        the object database cannot be reached
+    +-- SchemaOutdated          the object database needs 'junctor odb upgrade'
+    +-- SecretUnreadable        a secret was encrypted with a key that is not here
+    +-- DeploymentRefused       a service file does not load; says the line and the reason
+    +-- CallFailed              a service could not be invoked or did not finish
+    |   +-- CallTimeout         it took longer than it may
+    |   +-- CallRefused         the service's accept() said no
+    +-- ConnectionFailed        an outgoing connection failed
+    |   +-- ConnectionTimeout   ... or did not answer in time
+    |   +-- ConnectionInactive  ... or is switched off
+    +-- RequestRefused          a client's request is answered with an HTTP status of its own
+        +-- BadRequest 400, Unauthorized 401, Forbidden 403, MethodNotAllowed 405, NotAcceptable 406,
+            Conflict 409, PayloadTooLarge 413, TooManyRequests 429, ServiceUnavailable 503
+
+The docstring of a class is its message when none is given.  ``server/http_errors.py`` maps them to HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+class JunctorError(Exception):
+    """Something went wrong."""
+
+    def __init__(self, message: str = "") -> None:
+        self.message = message or (type(self).__doc__ or "").partition("\n")[0]
+        super().__init__(self.message)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with an input: the field it is about ('' = the input as a whole) and a sentence."""
+
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.message}" if self.field else self.message
+
+
+class InvalidInput(JunctorError):
+    """The input is not valid."""
+
+    def __init__(self, problems: Iterable[Problem], message: str = "") -> None:
+        self.problems: tuple[Problem, ...] = tuple(problems)
+        super().__init__(message or "; ".join(str(problem) for problem in self.problems))
+
+    @classmethod
+    def one(cls, field: str, message: str) -> InvalidInput:
+        """The error for a single problem."""
+        return cls([Problem(field, message)])
+
+
+class UnknownKind(InvalidInput):
+    """There is no such object type."""
+
+    def __init__(self, kind: str, known: Sequence[str]) -> None:
+        super().__init__([Problem("kind", f"There is no object type {kind!r}; there are: {', '.join(known)}.")])
+
+
+class NotFound(JunctorError):
+    """There is no such object."""
+
+    def __init__(self, what: str = "", name: object = "") -> None:
+        self.what, self.name = what, name
+        super().__init__(f"There is no {what} {name!r}." if what else "")
+
+
+class ServiceNotFound(NotFound):
+    """There is no such service."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__("active service", name)
+
+
+class AlreadyExists(JunctorError):
+    """An object of this name exists already."""
+
+    def __init__(self, what: str, name: object) -> None:
+        self.what, self.name = what, name
+        super().__init__(f"{what} {name!r} exists already.")
+
+
+class InUse(JunctorError):
+    """The object is in use."""
+
+    def __init__(self, what: str, name: str, users: Sequence[str]) -> None:
+        self.users = tuple(users)
+        shown = ", ".join(self.users[:10]) + (f" and {len(users) - 10} more" if len(users) > 10 else "")  # noqa: PLR2004
+        super().__init__(f"{what} {name!r} is in use by {shown}.")
+
+
+class EditConflict(JunctorError):
+    """The object was changed by somebody else in the meantime."""
+
+    def __init__(self, what: str, name: str, *, given: int, current: int) -> None:
+        self.given, self.current = given, current
+        super().__init__(
+            f"{what} {name!r} was changed by somebody else: you edited version {given}, it is at {current} now. "
+            "Read it again and repeat your change."
+        )
+
+
+class StoreUnavailable(JunctorError):
+    """The object database cannot be reached."""
+
+
+class SchemaOutdated(JunctorError):
+    """The object database does not have the current schema; run 'junctor odb upgrade'."""
+
+
+class SecretUnreadable(JunctorError):
+    """A secret was encrypted with a key that is not in this environment's key file."""
+
+
+class DeploymentRefused(JunctorError):
+    """The service file cannot be deployed."""
+
+    def __init__(self, file_name: str, reason: str, *, line: int | None = None) -> None:
+        self.file_name, self.reason, self.line = file_name, reason, line
+        super().__init__(f"{file_name}{f', line {line}' if line else ''}: {reason}")
+
+
+class CallFailed(JunctorError):
+    """The service could not be invoked."""
+
+
+class CallTimeout(CallFailed):
+    """The service did not finish in time."""
+
+
+class CallRefused(CallFailed):
+    """The service did not accept the request."""
+
+
+class ConnectionFailed(JunctorError):
+    """The outgoing connection failed."""
+
+
+class ConnectionTimeout(ConnectionFailed):
+    """The remote end did not answer in time."""
+
+
+class ConnectionInactive(ConnectionFailed):
+    """The outgoing connection is not active."""
+
+
+class RequestRefused(JunctorError):
+    """The request was refused; ``status`` is the HTTP status of the answer.
+
+    ``cid`` and ``msg`` are the arguments that services written for Zato give.
+    """
+
+    status = 400
+
+    def __init__(self, cid: str = "", msg: object = "", *_: Any, **__: Any) -> None:
+        self.cid, self.msg = cid, msg
+        super().__init__(str(msg))
+
+
+class BadRequest(RequestRefused):
+    """Bad request."""
+
+
+class Unauthorized(RequestRefused):
+    """Authentication is required; ``challenge`` is the value of WWW-Authenticate."""
+
+    status = 401
+
+    def __init__(self, cid: str = "", msg: object = "", challenge: str = "zato") -> None:
+        self.challenge = challenge
+        super().__init__(cid, msg or "You are not authorized to access this resource.")
+
+
+class Forbidden(RequestRefused):
+    """You may not do this."""
+
+    status = 403
+
+
+class MethodNotAllowed(RequestRefused):
+    """The HTTP method is not allowed here; ``allowed`` lists those that are."""
+
+    status = 405
+
+    def __init__(self, cid: str = "", msg: object = "", allowed: Sequence[str] = ()) -> None:
+        self.allowed = tuple(allowed)
+        super().__init__(cid, msg or "Method not allowed.")
+
+
+class NotAcceptable(RequestRefused):
+    """The channel does not produce what the client accepts."""
+
+    status = 406
+
+
+class Conflict(RequestRefused):
+    """The request conflicts with the current state."""
+
+    status = 409
+
+
+class PayloadTooLarge(RequestRefused):
+    """The request body is larger than the channel allows."""
+
+    status = 413
+
+
+class TooManyRequests(RequestRefused):
+    """Too many requests."""
+
+    status = 429
+
+
+class ServiceUnavailable(RequestRefused):
+    """The service is not available now; try again later."""
+
+    status = 503

@@ -1,0 +1,1 @@
+"""The web-admin (comes with the web-admin issue)."""
