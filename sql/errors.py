@@ -4,7 +4,9 @@
     +-- InvalidInput            what was given is wrong; lists every problem with its field
     |   +-- UnknownKind         there is no such object type
     +-- NotFound                no such object
-    |   +-- ServiceNotFound     no such service, or it is not active
+    |   +-- ServiceNotFound     no such service
+    |       +-- ServiceInactive ... or it is switched off
+    +-- Inactive                what was called is switched off
     +-- AlreadyExists           the name is taken
     +-- InUse                   other objects refer to it
     +-- EditConflict            somebody else changed it in the meantime
@@ -15,12 +17,16 @@
     +-- CallFailed              a service could not be invoked or did not finish
     |   +-- CallTimeout         it took longer than it may
     |   +-- CallRefused         the service's accept() said no
+    +-- InvalidOutput           a service's response does not match its own declaration
     +-- ConnectionFailed        an outgoing connection failed
     |   +-- ConnectionTimeout   ... or did not answer in time
     |   +-- ConnectionInactive  ... or is switched off
+    +-- EnvironmentProblem      an environment's directory or one of its files is not what it must be
+    |   +-- ProcessFailed       a process of the environment did not start or stop; says what its log says
     +-- RequestRefused          a client's request is answered with an HTTP status of its own
         +-- BadRequest 400, Unauthorized 401, Forbidden 403, MethodNotAllowed 405, NotAcceptable 406,
-            Conflict 409, PayloadTooLarge 413, TooManyRequests 429, ServiceUnavailable 503
+            ResourceNotFound 404, Conflict 409, PayloadTooLarge 413, TooManyRequests 429,
+            InternalServerError 500, ServiceUnavailable 503
 
 The docstring of a class is its message when none is given.  ``server/http_errors.py`` maps them to HTTP.
 """
@@ -33,10 +39,16 @@ from typing import Any
 
 
 class JunctorError(Exception):
-    """Something went wrong."""
+    """Something went wrong.
 
-    def __init__(self, message: str = "") -> None:
-        self.message = message or (type(self).__doc__ or "").partition("\n")[0]
+    Two arguments are a CID and a message: ``ZatoException`` is this class, so that services written for Zato
+    both raise it and catch everything with it.
+    """
+
+    def __init__(self, message: object = "", msg: object = None) -> None:
+        text = str(message or "") if msg is None else str(msg)
+        self.cid = "" if msg is None else str(message or "")
+        self.message = text or (type(self).__doc__ or "").partition("\n")[0]
         super().__init__(self.message)
 
 
@@ -68,7 +80,9 @@ class UnknownKind(InvalidInput):
     """There is no such object type."""
 
     def __init__(self, kind: str, known: Sequence[str]) -> None:
-        super().__init__([Problem("kind", f"There is no object type {kind!r}; there are: {', '.join(known)}.")])
+        super().__init__(
+            [Problem("kind", f"There is no object type {kind!r}; there are: {', '.join(known)}.")]
+        )
 
 
 class NotFound(JunctorError):
@@ -84,6 +98,14 @@ class ServiceNotFound(NotFound):
 
     def __init__(self, name: str) -> None:
         super().__init__("active service", name)
+
+
+class Inactive(JunctorError):
+    """The object is not active."""
+
+
+class ServiceInactive(ServiceNotFound, Inactive):
+    """The service is not active."""
 
 
 class AlreadyExists(JunctorError):
@@ -146,6 +168,15 @@ class CallRefused(CallFailed):
     """The service did not accept the request."""
 
 
+class InvalidOutput(JunctorError):
+    """The service's response does not match its declaration."""
+
+    def __init__(self, service: str, problems: Iterable[Problem]) -> None:
+        self.service = service
+        self.problems: tuple[Problem, ...] = tuple(problems)
+        super().__init__(f"{service}: {'; '.join(str(problem) for problem in self.problems)}")
+
+
 class ConnectionFailed(JunctorError):
     """The outgoing connection failed."""
 
@@ -154,8 +185,16 @@ class ConnectionTimeout(ConnectionFailed):
     """The remote end did not answer in time."""
 
 
-class ConnectionInactive(ConnectionFailed):
+class ConnectionInactive(ConnectionFailed, Inactive):
     """The outgoing connection is not active."""
+
+
+class EnvironmentProblem(JunctorError):
+    """The environment's directory is not what it must be."""
+
+
+class ProcessFailed(EnvironmentProblem):
+    """A process of the environment did not start or stop."""
 
 
 class RequestRefused(JunctorError):
@@ -201,6 +240,12 @@ class MethodNotAllowed(RequestRefused):
         super().__init__(cid, msg or "Method not allowed.")
 
 
+class ResourceNotFound(RequestRefused):
+    """There is no such resource; what a service raises, unlike ``NotFound``, which is about Junctor's objects."""
+
+    status = 404
+
+
 class NotAcceptable(RequestRefused):
     """The channel does not produce what the client accepts."""
 
@@ -223,6 +268,12 @@ class TooManyRequests(RequestRefused):
     """Too many requests."""
 
     status = 429
+
+
+class InternalServerError(RequestRefused):
+    """The request could not be processed."""
+
+    status = 500
 
 
 class ServiceUnavailable(RequestRefused):

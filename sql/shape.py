@@ -1,0 +1,107 @@
+"""How objects of a type are read and written: one statement each, built once from the declaration."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Column, Connection, Select, Table, select
+
+from junctor.sql import base
+from junctor.sql.base import Object
+from junctor.sql.config import Config
+from junctor.sql.secrets import Keyring
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The table (or the two tables, for members of a family) of a type, and the statement that reads it."""
+
+    cls: type[Object]
+    tables: tuple[Table, ...]
+    columns: Mapping[str, Column[Any]]
+    index: Mapping[str, int]
+    select: Select[Any]
+    secrets: tuple[tuple[int, str], ...]
+
+    def config(self, row: Any, keyring: Keyring) -> Config:
+        """The object of a row, its secrets decrypted."""
+        values = list(row)
+        for position, field in self.secrets:
+            values[position] = keyring.decrypt(values[position], field)
+        return Config(self.cls.kind, self.index, tuple(values))
+
+    def split(self, values: Mapping[str, Any]) -> list[tuple[Table, dict[str, Any]]]:
+        """``values`` by attribute name, as column values for each table."""
+        parts: list[tuple[Table, dict[str, Any]]] = [(table, {}) for table in self.tables]
+        for name, value in values.items():
+            column = self.columns[name]
+            for table, part in parts:
+                if column.table is table:
+                    part[column.name] = value
+        return parts
+
+
+@cache
+def shape(cls: type[Object]) -> Shape:
+    """The shape of a type."""
+    tables = tuple(cls.__mapper__.tables)
+    source: Any = tables[0]
+    for table in tables[1:]:
+        source = source.join(table, table.c.id == tables[0].c.id)  # type: ignore[arg-type]
+    columns = base.columns(cls)
+    chosen: dict[str, Any] = {name: columns[name] for name in base.SYSTEM_COLUMNS}
+    for name in base.declared(cls):
+        kind = base.references(cls).get(name)
+        if kind is None:
+            chosen[name] = columns[name]
+            continue
+        target = _target(kind).alias(f"ref_{name}")
+        source = source.outerjoin(target, target.c.id == columns[name])
+        chosen[name] = target.c.name
+        chosen[f"{name}_id"] = columns[name]
+    index = {name: position for position, name in enumerate(chosen)}
+    secrets = tuple((index[name], f"{cls.kind}.{name}") for name in base.secrets(cls))
+    statement = select(*(column.label(f"f_{name}") for name, column in chosen.items())).select_from(source)
+    return Shape(cls, tables, columns, index, statement, secrets)  # type: ignore[arg-type]
+
+
+def _target(kind: str) -> Table:
+    table: Table = base.Base.metadata.tables[kind]
+    return table
+
+
+def find_id(connection: Connection, cluster_id: int, kind: str, name: str) -> int | None:
+    """The id of the object of a type (or family) by its name."""
+    table = _target(kind)
+    found: int | None = connection.scalar(
+        select(table.c.id).where(table.c.cluster_id == cluster_id, table.c.name == name)
+    )
+    return found
+
+
+def public(config: Config, keyring: Keyring) -> dict[str, Any]:
+    """An object as surfaces show it: secrets only as fingerprints, under ``secrets``; references as names."""
+    fields = base.declared(base.kind_class(config.kind))
+    shown: dict[str, Any] = {name: config[name] for name in base.SYSTEM_COLUMNS}
+    shown |= {name: _shown(config[name]) for name, field in fields.items() if not field.is_secret}
+    fingerprints = {
+        name: keyring.fingerprint(config[name].reveal()) for name, field in fields.items() if field.is_secret
+    }
+    return shown | ({"secrets": fingerprints} if fingerprints else {})
+
+
+def logged(config: Config, keyring: Keyring) -> dict[str, Any]:
+    """An object as the change feed keeps it: as it is shown, with large texts as their digests."""
+    shown = public(config, keyring)
+    for name, field in base.declared(base.kind_class(config.kind)).items():
+        if field.large:
+            shown[name] = f"sha256:{hashlib.sha256(shown[name].encode()).hexdigest()}"
+    return shown
+
+
+def _shown(value: Any) -> Any:
+    return "" if value is None else value
