@@ -9,8 +9,9 @@ from typing import Any
 class Config(Mapping[str, Any]):
     """The fields of one object, read-only, by name.
 
-    Beside the declared fields there are ``id``, ``version``, ``is_internal``, ``owner`` and, for each reference field, the id of what it refers to as
-    ``<field>_id``.  Secrets are ``Secret`` objects.  Rows of one type share the index of their fields, which keeps 10,000 of them small.
+    Beside the declared fields there are ``id``, ``version``, ``is_internal``, ``owner`` and, for each reference field,
+    the id of what it refers to as ``<field>_id``.  Secrets are ``Secret`` objects.
+    Rows of one type share the index of their fields, which keeps 10,000 of them small.
     """
 
     __slots__ = ("_index", "_row", "kind")

@@ -9,11 +9,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg2.extensions
+from junctor.sql.errors import InvalidInput, SchemaOutdated, StoreUnavailable
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-
-from junctor.sql.errors import InvalidInput, SchemaOutdated, StoreUnavailable
 
 CONNECT_TIMEOUT = 5  # seconds
 STATEMENT_TIMEOUT = 30  # seconds

@@ -23,10 +23,12 @@
     |   +-- ConnectionInactive  ... or is switched off
     +-- EnvironmentProblem      an environment's directory or one of its files is not what it must be
     |   +-- ProcessFailed       a process of the environment did not start or stop; says what its log says
+    +-- ClientGone              the client closed its connection before it had the whole response
     +-- RequestRefused          a client's request is answered with an HTTP status of its own
         +-- BadRequest 400, Unauthorized 401, Forbidden 403, MethodNotAllowed 405, NotAcceptable 406,
-            ResourceNotFound 404, Conflict 409, PayloadTooLarge 413, TooManyRequests 429,
-            InternalServerError 500, ServiceUnavailable 503
+            ResourceNotFound 404, RequestTimeout 408, Conflict 409, PayloadTooLarge 413, UriTooLong 414,
+            ExpectationFailed 417, TooManyRequests 429, HeadersTooLarge 431, InternalServerError 500,
+            ServiceUnavailable 503
 
 The docstring of a class is its message when none is given.  ``server/http_errors.py`` maps them to HTTP.
 """
@@ -121,7 +123,7 @@ class InUse(JunctorError):
 
     def __init__(self, what: str, name: str, users: Sequence[str]) -> None:
         self.users = tuple(users)
-        shown = ", ".join(self.users[:10]) + (f" and {len(users) - 10} more" if len(users) > 10 else "")  # noqa: PLR2004
+        shown = ", ".join(self.users[:10]) + (f" and {len(users) - 10} more" if len(users) > 10 else "")
         super().__init__(f"{what} {name!r} is in use by {shown}.")
 
 
@@ -189,6 +191,10 @@ class ConnectionInactive(ConnectionFailed, Inactive):
     """The outgoing connection is not active."""
 
 
+class ClientGone(JunctorError):
+    """The client closed its connection before it had the whole response."""
+
+
 class EnvironmentProblem(JunctorError):
     """The environment's directory is not what it must be."""
 
@@ -252,6 +258,12 @@ class NotAcceptable(RequestRefused):
     status = 406
 
 
+class RequestTimeout(RequestRefused):
+    """The client took too long to send its request."""
+
+    status = 408
+
+
 class Conflict(RequestRefused):
     """The request conflicts with the current state."""
 
@@ -264,6 +276,18 @@ class PayloadTooLarge(RequestRefused):
     status = 413
 
 
+class UriTooLong(RequestRefused):
+    """The request line is too long."""
+
+    status = 414
+
+
+class ExpectationFailed(RequestRefused):
+    """The Expect header asks for something that is not supported."""
+
+    status = 417
+
+
 class TooManyRequests(RequestRefused):
     """Too many requests."""
 
@@ -274,6 +298,12 @@ class InternalServerError(RequestRefused):
     """The request could not be processed."""
 
     status = 500
+
+
+class HeadersTooLarge(RequestRefused):
+    """The request has too many headers, or they are too large."""
+
+    status = 431
 
 
 class ServiceUnavailable(RequestRefused):

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from junctor.sql.errors import Problem
 from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Integer, String, Text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import MappedColumn, mapped_column
-
-from junctor.sql.errors import Problem
 
 TRUE = frozenset({"true", "1", "yes", "on", "y", "t"})
 FALSE = frozenset({"false", "0", "no", "off", "n", "f"})
@@ -101,19 +100,19 @@ def text(
     *,
     max: int = 200,
     default: str | Required = REQUIRED,
-    **more: Any,  # noqa: A002
+    **more: Any,
 ) -> MappedColumn[Any]:
     """A line or a block of text of up to ``max`` characters."""
     field = Field(FieldType.TEXT, label, help, default=default, max=max, **more)
     return _column(Text if field.large else String(max), field, nullable=False)
 
 
-def integer(label: str, help: str, *, default: int | Required = REQUIRED, **more: Any) -> MappedColumn[Any]:  # noqa: A002
+def integer(label: str, help: str, *, default: int | Required = REQUIRED, **more: Any) -> MappedColumn[Any]:
     """A whole number within ``min`` and ``max``; ``unit`` says of what."""
     return _column(Integer, Field(FieldType.INTEGER, label, help, default=default, **more), nullable=False)
 
 
-def boolean(label: str, help: str, *, default: bool, **more: Any) -> MappedColumn[Any]:  # noqa: A002
+def boolean(label: str, help: str, *, default: bool, **more: Any) -> MappedColumn[Any]:
     """A yes or no."""
     return _column(Boolean, Field(FieldType.BOOLEAN, label, help, default=default, **more), nullable=False)
 
@@ -124,7 +123,7 @@ def choice(
     choices: tuple[str, ...],
     *,
     default: str | Required = REQUIRED,
-    **more: Any,  # noqa: A002
+    **more: Any,
 ) -> MappedColumn[Any]:
     """One of a few words."""
     field = Field(FieldType.CHOICE, label, help, default=default, choices=choices, **more)
@@ -138,7 +137,7 @@ def ref(
     *,
     column: str,
     default: str | Required = REQUIRED,
-    **more: Any,  # noqa: A002
+    **more: Any,
 ) -> MappedColumn[Any]:
     """A reference to another object: its name on every surface, a foreign key in the table.
 
@@ -153,14 +152,14 @@ def ref(
 
 def secret(
     label: str, help: str, *, default: str | Required = "", max: int = 500, **more: Any
-) -> MappedColumn[Any]:  # noqa: A002
+) -> MappedColumn[Any]:
     """A password, a key or a token: stored encrypted, shown as a fingerprint only."""
     return _column(
         Text, Field(FieldType.SECRET, label, help, default=default, max=max, **more), nullable=False
     )
 
 
-def text_list(label: str, help: str, *, max: int = 100, **more: Any) -> MappedColumn[Any]:  # noqa: A002
+def text_list(label: str, help: str, *, max: int = 100, **more: Any) -> MappedColumn[Any]:
     """Up to ``max`` lines of text; empty when none is given."""
     field = Field(FieldType.LIST, label, help, default=(), max=max, **more)
     return _column(JSONB, field, nullable=False)
@@ -238,10 +237,10 @@ def _check_list(field: Field, value: Any) -> list[str]:
 def _check_reference(field: Field, value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f"must be the name of a {field.reference}, not {_type_name(value)}.")
-    value = field.normalise(value) if field.normalise else value
-    if field.required and not value:
+    name: str = field.normalise(value) if field.normalise else value
+    if field.required and not name:
         raise ValueError(f"must name a {field.reference}.")
-    return value
+    return name
 
 
 def _type_name(value: Any) -> str:

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Column, Connection, Select, Table, select
-
 from junctor.sql import base
 from junctor.sql.base import Object
 from junctor.sql.config import Config
 from junctor.sql.secrets import Keyring
+from sqlalchemy import Column, Connection, Select, Table, select
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ def shape(cls: type[Object]) -> Shape:
     tables = tuple(cls.__mapper__.tables)
     source: Any = tables[0]
     for table in tables[1:]:
-        source = source.join(table, table.c.id == tables[0].c.id)  # type: ignore[arg-type]
+        source = source.join(table, table.c.id == tables[0].c.id)
     columns = base.columns(cls)
     chosen: dict[str, Any] = {name: columns[name] for name in base.SYSTEM_COLUMNS}
     for name in base.declared(cls):

@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, func, insert, select
-
 from junctor.sql import base, changes
 from junctor.sql.base import Object
 from junctor.sql.changes import Change
@@ -19,6 +17,7 @@ from junctor.sql.objects.cluster import ClusterRow
 from junctor.sql.secrets import Keyring
 from junctor.sql.shape import find_id, shape
 from junctor.sql.transaction import Transaction
+from sqlalchemy import Connection, Engine, func, insert, select
 
 MAX_PAGE = 10_000
 
@@ -86,7 +85,7 @@ class Store:
     def transaction(self, *, who: str, cid: str = "", dry_run: bool = False) -> Iterator[Transaction]:
         """Changes that are made together or not at all, and become one version; ``who`` is named in the change feed.
 
-        One writer at a time: others wait for up to ``LOCK_TIMEOUT`` seconds.  Nothing that happens inside is seen by anybody before the end.
+        One writer at a time: others wait for up to ``LOCK_TIMEOUT`` seconds.  Nobody sees anything of it before the end.
         A dry run does it all and then undoes it; ``Transaction.changes`` tells what it would have changed.
         """
         with database_errors(), self.engine.connect() as connection, connection.begin() as work:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
-
 from junctor.sql import base, changes, fields
 from junctor.sql.base import Object
 from junctor.sql.changes import CREATE, DELETE, EDIT, Change
 from junctor.sql.config import Config
 from junctor.sql.errors import AlreadyExists, EditConflict, InUse, InvalidInput, NotFound, Problem
-from junctor.sql.secrets import Keyring
+from junctor.sql.secrets import Keyring, Secret
 from junctor.sql.shape import Shape, find_id, logged, shape
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 MAX_USERS_NAMED = 1000
 
@@ -36,7 +35,8 @@ class Transaction:
     ) -> Config:
         """The new object.
 
-        ``data`` are its fields by name, references as names; ``system`` are fields that only the server may set: read-only ones, ``is_internal``, ``owner``.
+        ``data`` are its fields by name, references as names; ``system`` are those that only the server may set:
+        read-only ones, ``is_internal``, ``owner``.
         Raises ``InvalidInput`` with every problem, ``AlreadyExists``.
         """
         cls = base.kind_class(kind)
@@ -62,8 +62,8 @@ class Transaction:
     ) -> Config:
         """The object with the fields in ``data`` changed and all others as they are; ``key`` is its name or id.
 
-        An edit that changes nothing is no change.  Raises ``NotFound``, ``InvalidInput``, ``AlreadyExists`` (a new name that is taken) and, when
-        ``expected_version`` is given and is not the object's version any more, ``EditConflict``.
+        An edit that changes nothing is no change.  Raises ``NotFound``, ``InvalidInput``, ``AlreadyExists`` (a new name
+        that is taken) and, when ``expected_version`` is given and not the object's version any more, ``EditConflict``.
         """
         cls = base.kind_class(kind)
         before = self._find(kind, key)
@@ -167,7 +167,7 @@ class Transaction:
         values, problems = {}, []
         for name, field in base.declared(cls).items():
             value = complete.get(name)
-            value = value.reveal() if hasattr(value, "reveal") else value
+            value = value.reveal() if isinstance(value, Secret) else value
             if value is None and field.required:
                 problems.append(Problem(name, "is required."))
                 continue
@@ -244,6 +244,6 @@ def _name_space(cls: type[Object]) -> str:
 
 def _same(before: Config, name: str, value: Any) -> bool:
     old = before[name]
-    if hasattr(old, "reveal"):
+    if isinstance(old, Secret):
         return bool(old.reveal() == value)
     return bool((old or "") == (value or "")) if old is None or value is None else bool(old == value)

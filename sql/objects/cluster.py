@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, ClassVar
-
-from sqlalchemy import BigInteger, DateTime, Identity, String, UniqueConstraint, func
-from sqlalchemy.orm import Mapped, mapped_column
 
 from junctor.sql.base import Base, Object
 from junctor.sql.fields import choice, integer, text
+from sqlalchemy import BigInteger, DateTime, Identity, String, UniqueConstraint, func
+from sqlalchemy.orm import Mapped, mapped_column
 
 
 class ClusterRow(Base):
@@ -27,7 +25,7 @@ class Cluster(Object):
     """What holds for every server of the cluster."""
 
     __tablename__ = "cluster_settings"
-    __table_args__: ClassVar[Any] = (UniqueConstraint("cluster_id"),)
+    __table_args__ = (UniqueConstraint("cluster_id"),)
     kind, label = "cluster", "Cluster"
     verbs = frozenset({"edit"})
 
@@ -59,7 +57,7 @@ class Server(Object):
     """A server: one master process and its workers, on one address."""
 
     __tablename__ = "server"
-    __table_args__: ClassVar[Any] = (UniqueConstraint("cluster_id", "name"),)
+    __table_args__ = (UniqueConstraint("cluster_id", "name"),)
     kind, label = "server", "Server"
     needs_live = False
 

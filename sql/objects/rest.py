@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
-
-from sqlalchemy import Index, UniqueConstraint
-from sqlalchemy.orm import Mapped
+from typing import Any
 
 from junctor.sql.base import Object, Reader
 from junctor.sql.errors import Problem
 from junctor.sql.fields import boolean, choice, integer, ref, text
+from sqlalchemy import Index, UniqueConstraint
+from sqlalchemy.orm import Mapped
 
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 MEDIA_TYPE = re.compile(r"[\w.+!#$&^-]+/[\w.+!#$&^-]+(\s*;\s*[\w-]+=[^;]+)*", re.ASCII)
@@ -63,7 +62,7 @@ class ChannelRest(Object):
     """An HTTP endpoint that invokes a service."""
 
     __tablename__ = "channel_rest"
-    __table_args__: ClassVar[Any] = (
+    __table_args__ = (
         UniqueConstraint("cluster_id", "name"),
         Index(None, "cluster_id", "url_path"),
     )
@@ -154,7 +153,7 @@ class OutgoingRest(Object):
     """A connection to a REST API."""
 
     __tablename__ = "outgoing_rest"
-    __table_args__: ClassVar[Any] = (UniqueConstraint("cluster_id", "name"),)
+    __table_args__ = (UniqueConstraint("cluster_id", "name"),)
     kind, label = "outgoing_rest", "Outgoing REST connection"
     enmasse_aliases = ("outconn_plain_http", "outconn_rest")
     command_aliases = ("rest-outconn",)

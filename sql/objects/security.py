@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
-
-from sqlalchemy import BigInteger, ForeignKey, String, UniqueConstraint
-from sqlalchemy.orm import Mapped, mapped_column
+from typing import Any
 
 from junctor.sql.base import Object, Reader
 from junctor.sql.errors import Problem
 from junctor.sql.fields import boolean, secret, text
+from sqlalchemy import BigInteger, ForeignKey, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
 
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
 
@@ -20,22 +19,21 @@ class Security(Object):
     """The family of security definitions; names are unique in all of it, so that a reference needs no type."""
 
     __tablename__ = "security"
-    __table_args__: ClassVar[Any] = (UniqueConstraint("cluster_id", "name"),)
+    __table_args__ = (UniqueConstraint("cluster_id", "name"),)
     kind, label = "security", "Security definition"
     is_family = True
 
     type: Mapped[str] = mapped_column(String(60))
     is_active: Mapped[bool] = boolean("Active", "Whether it lets anybody in.", default=True)
 
-    __mapper_args__: ClassVar[Any] = {"polymorphic_on": "type"}
+    __mapper_args__ = {"polymorphic_on": "type"}
 
 
 class SecurityBasicAuth(Security):
     """HTTP Basic Auth: a user name and a password."""
 
     __tablename__ = "security_basic_auth"
-    __table_args__: ClassVar[Any] = ()
-    __mapper_args__: ClassVar[Any] = {"polymorphic_identity": "security_basic_auth"}
+    __mapper_args__ = {"polymorphic_identity": "security_basic_auth"}
     kind, label = "security_basic_auth", "Basic Auth"
     is_family = False
     service_prefix = "zato.security.basic-auth"
@@ -65,8 +63,7 @@ class SecurityApiKey(Security):
     """An API key that clients send in a header."""
 
     __tablename__ = "security_api_key"
-    __table_args__: ClassVar[Any] = ()
-    __mapper_args__: ClassVar[Any] = {"polymorphic_identity": "security_api_key"}
+    __mapper_args__ = {"polymorphic_identity": "security_api_key"}
     kind, label = "security_api_key", "API key"
     is_family = False
     service_prefix = "zato.security.apikey"

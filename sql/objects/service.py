@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
-from sqlalchemy import UniqueConstraint
-from sqlalchemy.orm import Mapped
-
 from junctor.sql.base import Object
 from junctor.sql.fields import boolean, integer, ref, text
+from sqlalchemy import UniqueConstraint
+from sqlalchemy.orm import Mapped
 
 
 class ServiceSource(Object):
     """A deployed Python file; its earlier texts are kept as versions."""
 
     __tablename__ = "service_source"
-    __table_args__: ClassVar[Any] = (UniqueConstraint("cluster_id", "name"),)
+    __table_args__ = (UniqueConstraint("cluster_id", "name"),)
     kind, label = "service_source", "Service source"
     verbs = frozenset({"delete"})
 
@@ -28,7 +25,7 @@ class Service(Object):
     """A Python class that channels and other services invoke by its name."""
 
     __tablename__ = "service"
-    __table_args__: ClassVar[Any] = (UniqueConstraint("cluster_id", "name"),)
+    __table_args__ = (UniqueConstraint("cluster_id", "name"),)
     kind, label = "service", "Service"
     verbs = frozenset({"edit"})
 

@@ -1,5 +1,7 @@
 """The foundation: clusters, servers, services, security definitions, REST; the change feed; workers."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
@@ -25,27 +27,27 @@ def _cluster(table: str) -> list[sa.schema.SchemaItem]:
     ]
 
 
-def _identity() -> sa.Column:
+def _identity() -> sa.Column[Any]:
     return sa.Column("id", sa.BigInteger, sa.Identity(), nullable=False)
 
 
-def _moment(name: str) -> sa.Column:
+def _moment(name: str) -> sa.Column[Any]:
     return sa.Column(name, sa.DateTime(timezone=True), server_default=NOW, nullable=False)
 
 
-def _text(name: str, size: int | None = 200, **more: object) -> sa.Column:
+def _text(name: str, size: int | None = 200, **more: Any) -> sa.Column[Any]:
     return sa.Column(name, sa.String(size) if size else sa.Text, nullable=False, **more)
 
 
-def _number(name: str, type_: type = sa.Integer, **more: object) -> sa.Column:
+def _number(name: str, type_: Any = sa.Integer, **more: Any) -> sa.Column[Any]:
     return sa.Column(name, type_, nullable=False, **more)
 
 
-def _flag(name: str, **more: object) -> sa.Column:
+def _flag(name: str, **more: Any) -> sa.Column[Any]:
     return sa.Column(name, sa.Boolean, nullable=False, **more)
 
 
-def _object(table: str, *columns: sa.Column, unique: tuple[str, ...] = ("cluster_id", "name")) -> None:
+def _object(table: str, *columns: sa.Column[Any], unique: tuple[str, ...] = ("cluster_id", "name")) -> None:
     """An object type's table: the columns that all have, and its own."""
     op.create_table(
         table,
@@ -70,7 +72,7 @@ def _reference(table: str, column: str, target: str, *, optional: bool) -> None:
     op.create_index(f"ix_{table}_{column}", table, [column])
 
 
-def _member(table: str, family: str, *columns: sa.Column) -> None:
+def _member(table: str, family: str, *columns: sa.Column[Any]) -> None:
     """The table of a family's member: its own columns, under the key of the family's row."""
     op.create_table(
         table,
