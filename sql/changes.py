@@ -67,7 +67,7 @@ def record(
             "name": change.name,
             "verb": change.verb,
             "who": who[:200],
-            "cid": cid,
+            "cid": cid[:60],
             "before": change.before,
             "after": change.after,
         }

@@ -10,8 +10,8 @@ from typing import Any
 
 import psycopg2.extensions
 from junctor.sql.errors import InvalidInput, SchemaOutdated, StoreUnavailable
-from sqlalchemy import Engine, create_engine
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy import Engine, create_engine, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 CONNECT_TIMEOUT = 5  # seconds
@@ -19,16 +19,25 @@ STATEMENT_TIMEOUT = 30  # seconds
 LOCK_TIMEOUT = 10  # seconds
 IDLE_IN_TRANSACTION_TIMEOUT = 60  # seconds
 POOL_TIMEOUT = 10  # seconds
+READ_ONLY = "25006"  # a standby, as after a fail-over
 UNDEFINED = {"42P01", "42703", "3F000"}  # undefined table, column, schema (PostgreSQL, appendix A)
 
 
 def driver_url(url: str) -> str:
-    """``url`` naming the psycopg2 driver: SQLAlchemy 2.1 takes plain ``postgresql://`` for psycopg 3."""
+    """``url`` naming the psycopg2 driver: SQLAlchemy 2.1 takes plain ``postgresql://`` for psycopg 3.
+
+    Raises ``InvalidInput``.
+    """
+    problem = InvalidInput.one(
+        "odb_url", "must be of the form postgresql://USER:PASSWORD@HOST:PORT/DATABASE."
+    )
     found = re.fullmatch(r"(?:postgres|postgresql|postgresql\+psycopg2)://(.+)", url)
     if not found:
-        raise InvalidInput.one(
-            "odb_url", "must be of the form postgresql://USER:PASSWORD@HOST:PORT/DATABASE."
-        )
+        raise problem
+    try:
+        make_url(f"postgresql+psycopg2://{found[1]}")
+    except (ArgumentError, ValueError):
+        raise problem from None  # their messages have the password in them
     return f"postgresql+psycopg2://{found[1]}"
 
 
@@ -102,6 +111,8 @@ def database_errors() -> Iterator[None]:
     except DBAPIError as error:
         if error.connection_invalidated:
             raise StoreUnavailable(f"The object database went away: {_first_line(error)}") from error
+        if getattr(error.orig, "pgcode", None) == READ_ONLY:
+            raise StoreUnavailable(f"The object database cannot be used: {_first_line(error)}") from error
         raise
 
 

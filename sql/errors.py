@@ -5,8 +5,10 @@
     |   +-- UnknownKind         there is no such object type
     +-- NotFound                no such object
     |   +-- ServiceNotFound     no such service
-    |       +-- ServiceInactive ... or it is switched off
+    |   |   +-- ServiceInactive ... or it is switched off
+    |   +-- ConnectionNotFound  no such connection; suggests those whose names are close
     +-- Inactive                what was called is switched off
+    +-- TimedOut                ... or took longer than it may
     +-- AlreadyExists           the name is taken
     +-- InUse                   other objects refer to it
     +-- EditConflict            somebody else changed it in the meantime
@@ -51,6 +53,7 @@ class JunctorError(Exception):
         text = str(message or "") if msg is None else str(msg)
         self.cid = "" if msg is None else str(message or "")
         self.message = text or (type(self).__doc__ or "").partition("\n")[0]
+        self.msg: object = self.message
         super().__init__(self.message)
 
 
@@ -110,6 +113,22 @@ class ServiceInactive(ServiceNotFound, Inactive):
     """The service is not active."""
 
 
+class ConnectionNotFound(NotFound, KeyError):
+    """There is no such connection.
+
+    A ``KeyError`` as well: services look connections up in mappings.
+    """
+
+    def __init__(self, what: str, name: str, similar: Sequence[str] = ()) -> None:
+        super().__init__(what, name)
+        self.similar = tuple(similar)
+        if similar:
+            self.message += f" Did you mean {' or '.join(map(repr, similar))}?"
+
+    def __str__(self) -> str:
+        return self.message
+
+
 class AlreadyExists(JunctorError):
     """An object of this name exists already."""
 
@@ -162,7 +181,11 @@ class CallFailed(JunctorError):
     """The service could not be invoked."""
 
 
-class CallTimeout(CallFailed):
+class TimedOut(JunctorError):
+    """It took longer than it may."""
+
+
+class CallTimeout(CallFailed, TimedOut):
     """The service did not finish in time."""
 
 
@@ -183,7 +206,7 @@ class ConnectionFailed(JunctorError):
     """The outgoing connection failed."""
 
 
-class ConnectionTimeout(ConnectionFailed):
+class ConnectionTimeout(ConnectionFailed, TimedOut):
     """The remote end did not answer in time."""
 
 
@@ -212,8 +235,8 @@ class RequestRefused(JunctorError):
     status = 400
 
     def __init__(self, cid: str = "", msg: object = "", *_: Any, **__: Any) -> None:
-        self.cid, self.msg = cid, msg
         super().__init__(str(msg))
+        self.cid, self.msg = cid, msg
 
 
 class BadRequest(RequestRefused):

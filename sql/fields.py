@@ -21,6 +21,8 @@ from sqlalchemy.orm import MappedColumn, mapped_column
 TRUE = frozenset({"true", "1", "yes", "on", "y", "t"})
 FALSE = frozenset({"false", "0", "no", "off", "n", "f"})
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+LINE_CHARACTERS = re.compile(r"[\t\n\r]")
+SURROGATES = re.compile(r"[\ud800-\udfff]")  # JSON can carry them, PostgreSQL and UTF-8 cannot
 
 
 class FieldType(StrEnum):
@@ -52,6 +54,7 @@ class Field:
 
     ``aliases`` are names that Zato's API and enmasse files use for it.  ``unit`` is shown beside a number.
     ``large`` values stay out of the change feed, which has their digest.  ``read_only`` ones are set by the server alone.
+    Texts are single lines, fit for headers and logs, unless they are ``multiline`` or ``large``.
     """
 
     type: FieldType
@@ -65,6 +68,7 @@ class Field:
     reference: str = ""
     aliases: tuple[str, ...] = ()
     large: bool = False
+    multiline: bool = False
     read_only: bool = False
     normalise: Callable[[str], str] | None = None
 
@@ -181,13 +185,22 @@ def check(name: str, field: Field, value: Any) -> tuple[Any, Problem | None]:
 def _check_text(field: Field, value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f"must be text, not {_type_name(value)}.")
+    _check_characters(field, value)
+    text = field.normalise(value) if field.normalise else value
+    if field.required and not text.strip():
+        raise ValueError("must not be empty.")
+    if field.max is not None and len(text) > field.max:
+        raise ValueError(f"must have at most {field.max} characters, has {len(text)}.")
+    return text
+
+
+def _check_characters(field: Field, value: str) -> None:
+    if SURROGATES.search(value):
+        raise ValueError("must be valid Unicode.")
     if CONTROL_CHARACTERS.search(value):
         raise ValueError("must not have control characters.")
-    if field.required and not value.strip():
-        raise ValueError("must not be empty.")
-    if field.max is not None and len(value) > field.max:
-        raise ValueError(f"must have at most {field.max} characters, has {len(value)}.")
-    return field.normalise(value) if field.normalise else value
+    if LINE_CHARACTERS.search(value) and not (field.multiline or field.large):
+        raise ValueError("must be one line, without tabs.")
 
 
 def _check_integer(field: Field, value: Any) -> int:
@@ -229,14 +242,15 @@ def _check_list(field: Field, value: Any) -> list[str]:
         raise ValueError("must be a list of texts.")
     if field.max is not None and len(value) > field.max:
         raise ValueError(f"must have at most {field.max} items, has {len(value)}.")
-    if any(CONTROL_CHARACTERS.search(item) for item in value):
-        raise ValueError("must not have control characters.")
+    for item in value:
+        _check_characters(field, item)
     return list(value)
 
 
 def _check_reference(field: Field, value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f"must be the name of a {field.reference}, not {_type_name(value)}.")
+    _check_characters(field, value)
     name: str = field.normalise(value) if field.normalise else value
     if field.required and not name:
         raise ValueError(f"must name a {field.reference}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +10,9 @@ from alembic import command
 from alembic.config import Config as AlembicConfig
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from junctor.sql.engine import database_errors
-from junctor.sql.errors import SchemaOutdated
+from junctor.sql.errors import InvalidInput, SchemaOutdated
 from sqlalchemy import Connection, Engine, text
 
 SCRIPTS = Path(__file__).parent / "migrations"
@@ -54,20 +56,28 @@ def state(engine: Engine) -> SchemaState:
 
 
 def upgrade(engine: Engine, revision: str = "head") -> SchemaState:
-    """Brings the schema to ``revision``, in one transaction; processes that try at once wait for each other."""
+    """Brings the schema to ``revision``, in one transaction; processes that try at once wait for each other.
+
+    Raises ``InvalidInput`` for a revision that does not exist and ``SchemaOutdated`` for a database of a newer version.
+    """
+    return _migrate(engine, revision, command.upgrade)
+
+
+def downgrade(engine: Engine, revision: str) -> SchemaState:
+    """Takes the schema back to ``revision`` ('base' = nothing), in one transaction; raises what ``upgrade`` raises."""
+    return _migrate(engine, revision, command.downgrade)
+
+
+def _migrate(engine: Engine, revision: str, step: Callable[[AlembicConfig, str], None]) -> SchemaState:
+    state(engine)  # a database of a newer version is left alone
     with database_errors(), engine.begin() as connection:
         connection.execute(text("SET LOCAL lock_timeout = 0"))
         connection.execute(text("SET LOCAL statement_timeout = 0"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:id)"), {"id": LOCK_ID})
-        command.upgrade(_config(connection), revision)
-    return state(engine)
-
-
-def downgrade(engine: Engine, revision: str) -> SchemaState:
-    """Takes the schema back to ``revision`` ('base' = nothing), in one transaction."""
-    with database_errors(), engine.begin() as connection:
-        connection.execute(text("SELECT pg_advisory_xact_lock(:id)"), {"id": LOCK_ID})
-        command.downgrade(_config(connection), revision)
+        try:
+            step(_config(connection), revision)
+        except CommandError as error:
+            raise InvalidInput.one("revision", f"{error}.") from error
     return state(engine)
 
 

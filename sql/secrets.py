@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 import secrets as random
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
@@ -20,6 +21,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from junctor.sql.errors import SecretUnreadable
 
 PREFIX = "junctor.1."
+KEY_ID = re.compile(r"[A-Za-z0-9_-]+")
 KEY_SIZE = 32
 NONCE_SIZE = 12
 ENVIRONMENT_VARIABLE = "JUNCTOR_SECRET_KEYS"
@@ -66,10 +68,12 @@ def parse_keys(text: str) -> dict[str, bytes]:
             key = urlsafe_b64decode(encoded)
         except (Base64Error, ValueError):
             key = b""
-        if not key_id or len(key) != KEY_SIZE:
+        if not KEY_ID.fullmatch(key_id) or len(key) != KEY_SIZE:
             raise SecretUnreadable(
                 f"Line {number} of the secret keys is not of the form KEY_ID:BASE64 with 32 bytes."
             )
+        if key_id in keys:
+            raise SecretUnreadable(f"Line {number} of the secret keys has the key {key_id} twice.")
         keys[key_id] = key
     if not keys:
         raise SecretUnreadable("There are no secret keys: the key file is empty.")
@@ -90,9 +94,9 @@ class Keyring:
         self._fingerprint_key = _derive(self._keys[self.active], b"fingerprint")
 
     @classmethod
-    def load(cls, path: Path) -> Keyring:
-        """The keys of ``$JUNCTOR_SECRET_KEYS`` (lines, or the path of a file) or else of the file ``path``."""
-        given = os.environ.get(ENVIRONMENT_VARIABLE, "")
+    def load(cls, path: Path, *, given: str = "") -> Keyring:
+        """The keys in ``given`` or ``$JUNCTOR_SECRET_KEYS`` (lines, or the path of a file) or else of the file ``path``."""
+        given = given or os.environ.get(ENVIRONMENT_VARIABLE, "")
         if given and ":" in given and not given.startswith("/"):
             return cls(parse_keys(given))
         path = Path(given) if given else path
@@ -113,10 +117,11 @@ class Keyring:
         key_id, _, encoded = stored.removeprefix(PREFIX).partition(".")
         if not stored.startswith(PREFIX) or not encoded:
             raise SecretUnreadable(f"The stored value of {field} is not an encrypted secret.")
-        raw = urlsafe_b64decode(encoded)
+        cipher = self._cipher(key_id, field)
         try:
-            plain = self._cipher(key_id, field).decrypt(raw[:NONCE_SIZE], raw[NONCE_SIZE:], field.encode())
-        except InvalidTag:
+            raw = urlsafe_b64decode(encoded)
+            plain = cipher.decrypt(raw[:NONCE_SIZE], raw[NONCE_SIZE:], field.encode())
+        except (InvalidTag, ValueError):  # ValueError: no base64, or too short
             raise SecretUnreadable(
                 f"The stored value of {field} does not fit its key {key_id}: it was changed."
             ) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -13,6 +14,8 @@ from junctor.sql.base import Object
 from junctor.sql.config import Config
 from junctor.sql.secrets import Keyring
 from sqlalchemy import Column, Connection, Select, Table, select
+
+UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -69,16 +72,35 @@ def shape(cls: type[Object]) -> Shape:
 
 
 def _target(kind: str) -> Table:
+    """The table that has the names of a type or a family."""
+    if kind in base.kinds():
+        return base.columns(base.kind_class(kind))["name"].table  # type: ignore[return-value]
     table: Table = base.Base.metadata.tables[kind]
     return table
 
 
+def can_exist(key: str | int) -> bool:
+    """Whether PostgreSQL could hold this name or id at all: no NUL, no surrogates, 64 bits."""
+    if isinstance(key, int):
+        return -(2**63) <= key < 2**63
+    return not UNSTORABLE.search(key)
+
+
+@cache
+def name_space(cls: type[Object]) -> str:
+    """The table in which the names and ids of a type are unique: its family's, or its own."""
+    return str(shape(cls).tables[0].name)
+
+
 def find_id(connection: Connection, cluster_id: int, kind: str, name: str) -> int | None:
     """The id of the object of a type (or family) by its name."""
+    if not can_exist(name):
+        return None
     table = _target(kind)
-    found: int | None = connection.scalar(
-        select(table.c.id).where(table.c.cluster_id == cluster_id, table.c.name == name)
-    )
+    statement = select(table.c.id).where(table.c.cluster_id == cluster_id, table.c.name == name)
+    if kind in base.kinds() and kind != table.name and "type" in table.c:
+        statement = statement.where(table.c.type == kind)
+    found: int | None = connection.scalar(statement)
     return found
 
 

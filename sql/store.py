@@ -15,11 +15,14 @@ from junctor.sql.engine import database_errors
 from junctor.sql.errors import AlreadyExists, NotFound
 from junctor.sql.objects.cluster import ClusterRow
 from junctor.sql.secrets import Keyring
-from junctor.sql.shape import find_id, shape
+from junctor.sql.shape import can_exist, find_id, shape
 from junctor.sql.transaction import Transaction
 from sqlalchemy import Connection, Engine, func, insert, select
+from sqlalchemy.exc import IntegrityError
 
 MAX_PAGE = 10_000
+MAX_OFFSET = 10**9
+MAX_HISTORY = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +73,18 @@ class Store:
     @classmethod
     def create(cls, engine: Engine, cluster: str, keyring: Keyring) -> Store:
         """A new, empty cluster; raises ``AlreadyExists``."""
-        with database_errors(), engine.begin() as connection:
-            if connection.scalar(select(ClusterRow.id).where(ClusterRow.name == cluster)) is not None:
-                raise AlreadyExists("Cluster", cluster)
-            made = connection.execute(
-                insert(ClusterRow).values(name=cluster).returning(ClusterRow.id)
-            ).scalar_one()
-        store = cls(engine, made, keyring)
-        with store.transaction(who="junctor") as transaction:
-            transaction.create("cluster", {"name": cluster})
-        return store
+        try:
+            with database_errors(), engine.begin() as connection:
+                made = connection.execute(
+                    insert(ClusterRow).values(name=cluster).returning(ClusterRow.id)
+                ).scalar_one()
+                store = cls(engine, made, keyring)
+                transaction = Transaction(connection, made, keyring)
+                transaction.create("cluster", {"name": cluster})
+                store._record(transaction, who="junctor", cid="")
+                return store
+        except IntegrityError as error:
+            raise AlreadyExists("Cluster", cluster) from error
 
     @contextmanager
     def transaction(self, *, who: str, cid: str = "", dry_run: bool = False) -> Iterator[Transaction]:
@@ -94,10 +99,18 @@ class Store:
             if dry_run or not transaction.changes:
                 work.rollback()
                 return
-            transaction.version += 1
-            changes.record(
-                connection, self.cluster_id, transaction.version, transaction.changes, who=who, cid=cid
-            )
+            self._record(transaction, who=who, cid=cid)
+
+    def _record(self, transaction: Transaction, *, who: str, cid: str) -> None:
+        transaction.version += 1
+        changes.record(
+            transaction.connection,
+            self.cluster_id,
+            transaction.version,
+            transaction.changes,
+            who=who,
+            cid=cid,
+        )
 
     def version(self) -> int:
         """The current version of the configuration."""
@@ -108,6 +121,8 @@ class Store:
         """The object of this type and name; ``kind`` may be a family.  Raises ``NotFound``."""
         for member in base.members(kind):
             cls = base.kind_class(member)
+            if not can_exist(name):
+                continue
             statement = shape(cls).select.where(*self._mine(cls), base.columns(cls)["name"] == name)
             with database_errors(), self.engine.connect() as connection:
                 row = connection.execute(statement).first()
@@ -120,7 +135,7 @@ class Store:
         cls = base.kind_class(kind)
         statement = shape(cls).select.where(*self._mine(cls), base.columns(cls)["id"] == object_id)
         with database_errors(), self.engine.connect() as connection:
-            row = connection.execute(statement).first()
+            row = connection.execute(statement).first() if can_exist(object_id) else None
         if row is None:
             raise NotFound(_label(kind), object_id)
         return shape(cls).config(row, self.keyring)
@@ -135,6 +150,8 @@ class Store:
         cls = base.kind_class(kind)
         columns = base.columns(cls)
         where = self._mine(cls)
+        if not can_exist(query):
+            return Page([], 0)
         if not internal:
             where.append(columns["is_internal"].is_(False))
         if query:
@@ -143,8 +160,8 @@ class Store:
             shape(cls)
             .select.where(*where)
             .order_by(columns["name"])
-            .offset(offset)
-            .limit(min(limit, MAX_PAGE))
+            .offset(max(0, min(offset, MAX_OFFSET)))
+            .limit(max(0, min(limit, MAX_PAGE)))
         )
         count = select(func.count()).select_from(columns["name"].table).where(*where)
         if len(shape(cls).tables) > 1:
@@ -179,9 +196,11 @@ class Store:
             return News(now, found, objects)
 
     def history(self, *, before: int | None = None, limit: int = 50) -> list[Change]:
-        """The newest changes, newest first."""
+        """The newest changes, newest first, at most ``MAX_HISTORY``; those of versions below ``before`` when it is given."""
         with database_errors(), self.engine.connect() as connection:
-            return changes.history(connection, self.cluster_id, before=before, limit=min(limit, 1000))
+            return changes.history(
+                connection, self.cluster_id, before=before, limit=max(0, min(limit, MAX_HISTORY))
+            )
 
     @contextmanager
     def _frozen(self) -> Iterator[Connection]:
@@ -204,7 +223,9 @@ class Store:
         return [base.columns(cls)["cluster_id"] == self.cluster_id]
 
     def id_of(self, kind: str, name: str) -> int | None:
-        """The id of the object of a type or family by its name; None when there is none."""
+        """The id of the object of a type or family by its name; None when there is none.  Raises ``UnknownKind``."""
+        for member in base.members(kind):
+            base.kind_class(member)
         with database_errors(), self.engine.connect() as connection:
             return find_id(connection, self.cluster_id, kind, name)
 

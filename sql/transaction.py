@@ -11,7 +11,7 @@ from junctor.sql.changes import CREATE, DELETE, EDIT, Change
 from junctor.sql.config import Config
 from junctor.sql.errors import AlreadyExists, EditConflict, InUse, InvalidInput, NotFound, Problem
 from junctor.sql.secrets import Keyring, Secret
-from junctor.sql.shape import Shape, find_id, logged, shape
+from junctor.sql.shape import Shape, can_exist, find_id, logged, name_space, shape
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 MAX_USERS_NAMED = 1000
@@ -40,10 +40,10 @@ class Transaction:
         Raises ``InvalidInput`` with every problem, ``AlreadyExists``.
         """
         cls = base.kind_class(kind)
-        given = self._given(cls, data)
+        given = given_fields(cls, data)
         complete = {name: given.get(name) for name in base.declared(cls)} | _own(cls, system)
         values = self._checked(cls, complete, object_id=None)
-        if find_id(self.connection, self.cluster_id, _name_space(cls), values["name"]) is not None:
+        if find_id(self.connection, self.cluster_id, name_space(cls), values["name"]) is not None:
             raise AlreadyExists(cls.label, values["name"])
         row = self._row(cls, values) | {"cluster_id": self.cluster_id, "version": 1}
         row |= {name: value for name, value in (system or {}).items() if name in base.SYSTEM_COLUMNS}
@@ -68,7 +68,7 @@ class Transaction:
         cls = base.kind_class(kind)
         before = self._find(kind, key)
         self._expect(cls, before, expected_version)
-        given = self._given(cls, data)
+        given = given_fields(cls, data)
         current = {name: before[name] for name in base.declared(cls)}
         complete = current | given | _own(cls, system)
         values = self._checked(cls, complete, object_id=before.id)
@@ -110,6 +110,10 @@ class Transaction:
         """The object of this id, as this transaction sees it; raises ``NotFound``."""
         return self._find(kind, object_id)
 
+    def read_named(self, kind: str, name: str) -> Config:
+        """The object of this name, as this transaction sees it; raises ``NotFound``."""
+        return self._find(kind, name)
+
     def find(self, kind: str, name: str) -> Config | None:
         """The object of this name, as this transaction sees it."""
         try:
@@ -135,30 +139,10 @@ class Transaction:
         columns = base.columns(cls)
         column = columns["id"] if isinstance(key, int) else columns["name"]
         where = (columns["cluster_id"] == self.cluster_id, column == key)
-        row = self.connection.execute(shape(cls).select.where(*where)).first()
+        row = self.connection.execute(shape(cls).select.where(*where)).first() if can_exist(key) else None
         if row is None:
             raise NotFound(cls.label, key)
         return shape(cls).config(row, self.keyring)
-
-    def _given(self, cls: type[Object], data: Mapping[str, Any]) -> dict[str, Any]:
-        """``data`` under the fields' own names; raises ``InvalidInput`` for names that are no fields, or not to be set."""
-        declared = base.declared(cls)
-        names = {alias: name for name, field in declared.items() for alias in field.aliases} | {
-            n: n for n in declared
-        }
-        problems, given = [], {}
-        for key, value in data.items():
-            name = names.get(key)
-            if name is None:
-                known = ", ".join(name for name, field in declared.items() if not field.read_only)
-                problems.append(Problem(key, f"is not a field of a {cls.label}; there are {known}."))
-            elif declared[name].read_only:
-                problems.append(Problem(key, "is set by the server and cannot be given."))
-            elif name not in given or key == name:
-                given[name] = value
-        if problems:
-            raise InvalidInput(problems)
-        return given
 
     def _checked(
         self, cls: type[Object], complete: Mapping[str, Any], object_id: int | None
@@ -199,7 +183,7 @@ class Transaction:
         return find_id(self.connection, self.cluster_id, kind, name)
 
     def _free_name(self, cls: type[Object], name: str) -> None:
-        if find_id(self.connection, self.cluster_id, _name_space(cls), name) is not None:
+        if find_id(self.connection, self.cluster_id, name_space(cls), name) is not None:
             raise AlreadyExists(cls.label, name)
 
     def _expect(self, cls: type[Object], config: Config, expected: int | None) -> None:
@@ -232,14 +216,30 @@ class Transaction:
         self.changes.append(Change(config.kind, config.id, config.name, verb, old, new, self.version + 1))
 
 
+def given_fields(cls: type[Object], data: Mapping[str, Any]) -> dict[str, Any]:
+    """``data`` under the fields' own names; raises ``InvalidInput`` for names that are no fields, or not to be set."""
+    declared = base.declared(cls)
+    names = {alias: name for name, field in declared.items() for alias in field.aliases} | {
+        n: n for n in declared
+    }
+    problems, given = [], {}
+    for key, value in data.items():
+        name = names.get(key)
+        if name is None:
+            known = ", ".join(name for name, field in declared.items() if not field.read_only)
+            problems.append(Problem(key, f"is not a field of a {cls.label}; there are {known}."))
+        elif declared[name].read_only:
+            problems.append(Problem(key, "is set by the server and cannot be given."))
+        elif name not in given or key == name:
+            given[name] = value
+    if problems:
+        raise InvalidInput(problems)
+    return given
+
+
 def _own(cls: type[Object], system: Mapping[str, Any] | None) -> dict[str, Any]:
     """Those of the server's own values that are declared fields."""
     return {name: value for name, value in (system or {}).items() if name in base.declared(cls)}
-
-
-def _name_space(cls: type[Object]) -> str:
-    """The table in which names are unique."""
-    return str(shape(cls).tables[0].name)
 
 
 def _same(before: Config, name: str, value: Any) -> bool:

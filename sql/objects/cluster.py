@@ -29,7 +29,9 @@ class Cluster(Object):
     kind, label = "cluster", "Cluster"
     verbs = frozenset({"edit"})
 
-    description: Mapped[str] = text("Description", "What the cluster is for.", max=1000, default="")
+    description: Mapped[str] = text(
+        "Description", "What the cluster is for.", max=1000, default="", multiline=True
+    )
     access_log_sample: Mapped[int] = integer(
         "Access log sample",
         "One request in so many goes to the access log; 1 = each.",

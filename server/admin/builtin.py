@@ -1,0 +1,174 @@
+"""What comes with every server: its own services, and the channels that lead to some of them."""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from binascii import Error as Base64Error
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from junctor.server.admin import cluster, deploy, enmasse
+from junctor.server.admin.objects import object_services
+from junctor.server.admin.service import AdminService
+from junctor.server.service.base import Service
+from junctor.server.service.info import describe
+from junctor.sql.errors import BadRequest, Forbidden, InvalidInput, ServiceNotFound
+from junctor.sql.store import Store
+from junctor.sql.transaction import Transaction
+
+if TYPE_CHECKING:
+    from junctor.server.context import Context
+
+ADMIN, PUBLIC_API = "admin.invoke", "pubapi"
+PUBLIC = frozenset(
+    {"zato.ping"}
+)  # of the server's own services, those that anybody may invoke who may use the public API
+OWN_PREFIXES = ("zato.", "junctor.", "pub.zato.")
+
+
+def envelope(service: Service, name: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """An answer in the form of Zato's own services: ``zato_env`` beside the fields."""
+    return {"zato_env": {"result": "ZATO_OK", "cid": service.cid, "details": ""}, name: fields}
+
+
+class Ping(Service):
+    """Says that the server works."""
+
+    name = "zato.ping"
+
+    def handle(self) -> None:
+        """No input."""
+        self.response.payload = envelope(self, "zato_ping_response", {"pong": "zato"})
+
+
+class Invoke(AdminService):
+    """Invokes any service; what administrators and Zato's AnyServiceInvoker use."""
+
+    name = "zato.service.invoke"
+
+    def handle(self) -> None:
+        """``name``; ``payload`` in base64; ``data_format``, json by default; ``async`` for an answer with the CID alone."""
+        fields = self.fields
+        name = self.text(fields, "name", "") or self.text(fields, "id", "")
+        if not name:
+            raise InvalidInput.one("name", "is required.")
+        payload = self._payload(fields)
+        if fields.get("async"):
+            self.response.payload = envelope(
+                self, "zato_service_invoke_response", {"response": self._later(name, payload)}
+            )
+            return
+        timeout = fields.get("timeout")
+        answer = self.invoke(name, payload, timeout=float(timeout) if timeout else None)
+        data = (
+            answer
+            if isinstance(answer, bytes)
+            else answer.encode()
+            if isinstance(answer, str)
+            else orjson.dumps(answer, default=str)
+        )
+        self.response.payload = envelope(
+            self, "zato_service_invoke_response", {"response": b64encode(data).decode()}
+        )
+
+    def _later(self, name: str, payload: Any) -> str:
+        return b64encode(orjson.dumps({"cid": self.invoke_async(name, payload)})).decode()
+
+    def _payload(self, fields: dict[str, Any]) -> Any:
+        encoded = fields.get("payload") or ""
+        if not isinstance(encoded, str):
+            raise InvalidInput.one("payload", "must be base64.")
+        try:
+            raw = b64decode(encoded, validate=True)
+        except (Base64Error, ValueError) as error:
+            raise InvalidInput.one("payload", f"must be base64: {error}.") from error
+        if not raw or fields.get("data_format", "json") != "json":
+            return raw.decode("utf-8", "replace")
+        try:
+            return orjson.loads(raw)
+        except orjson.JSONDecodeError as error:
+            raise InvalidInput.one("payload", f"is not JSON: {error}.") from error
+
+
+class PublicInvoke(Service):
+    """Invokes a service by the name in the URL: what clients without a channel of their own use."""
+
+    name = "pub.zato.service.service-invoker"
+
+    def handle(self) -> None:
+        """Path: ``service_name``.  GET: the query is the input; otherwise the JSON body."""
+        http = self.request.http
+        name = http.params.get("service_name", "")
+        if name.startswith(OWN_PREFIXES) and name not in PUBLIC:
+            raise Forbidden(self.cid, f"{name} is for administrators; see /zato/admin/invoke.")
+        payload = http.GET if http.method == "GET" else self.request.payload
+        try:
+            answer = self.invoke(name, payload)
+        except ServiceNotFound as error:
+            raise BadRequest(self.cid, str(error)) from error
+        self.response.payload = answer["zato_ping_response"] if name == Ping.name else answer
+
+
+def builtin_services() -> Iterator[type[Service]]:
+    """All services that come with the server."""
+    yield from (Ping, Invoke, PublicInvoke)
+    yield from (cluster.Status, cluster.Wait, cluster.History)
+    yield from (deploy.Deploy, deploy.Undeploy, deploy.Rollback, deploy.Versions)
+    yield from (enmasse.Export, enmasse.Import, enmasse.Schema)
+    yield from object_services()
+
+
+CHANNELS: dict[str, dict[str, Any]] = {
+    "zato.ping": {"url_path": "/zato/ping", "service": Ping.name},
+    "admin.invoke.json": {
+        "url_path": "/zato/admin/invoke",
+        "service": Invoke.name,
+        "security": ADMIN,
+        "timeout": 330,
+    },
+    "zato.service-invoker": {
+        "url_path": "/zato/api/invoke/{service_name}",
+        "service": PublicInvoke.name,
+        "security": PUBLIC_API,
+        "match_slash": False,
+        "merge_url_params_req": False,
+    },
+}
+
+
+def ensure_builtin(context: Context) -> bool:
+    """Gives this worker its own services, and the object database the objects for them that it does not have yet.
+
+    Returns whether there were any.
+    """
+    services = [describe(cls, is_internal=True) for cls in builtin_services()]
+    context.services.replace("", services)
+    impl_names = {service.name: service.impl_name for service in services}
+    if not _missing(context.store, impl_names):
+        return False
+    with context.store.transaction(who="junctor") as transaction:
+        create_builtin(transaction, impl_names)
+    return bool(transaction.changes)
+
+
+def create_builtin(transaction: Transaction, impl_names: dict[str, str]) -> None:
+    """Creates the services and channels that are not there; what an administrator has changed stays as it is."""
+    internal = {"is_internal": True}
+    for name, impl_name in impl_names.items():
+        if transaction.find("service", name) is None:
+            transaction.create("service", {"name": name}, system=internal | {"impl_name": impl_name})
+    for username in (ADMIN, PUBLIC_API):
+        if transaction.find("security_basic_auth", username) is None:
+            transaction.create(
+                "security_basic_auth", {"name": username, "username": username}, system=internal
+            )
+    for name, fields in CHANNELS.items():
+        if transaction.find("channel_rest", name) is None:
+            transaction.create("channel_rest", fields | {"name": name}, system=internal)
+
+
+def _missing(store: Store, impl_names: dict[str, str]) -> bool:
+    have = {item.name for item in store.find("service", internal=True).objects}
+    channels = {item.name for item in store.find("channel_rest", internal=True).objects}
+    return not (have.issuperset(impl_names) and channels.issuperset(CHANNELS))

@@ -1,0 +1,220 @@
+"""The WSGI application of a worker: every request comes in here and every answer goes out here."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import falcon
+import gevent
+import orjson
+from junctor.server import http_errors, metrics_total
+from junctor.server.channels.router import NotAllowed
+from junctor.server.http_settings import TrustedPeers
+from junctor.server.service.call import new_cid
+from junctor.sql.errors import Forbidden, MethodNotAllowed, ServiceUnavailable, Unauthorized
+
+if TYPE_CHECKING:
+    from junctor.server.channels.rest import RestChannel
+    from junctor.server.context import Context
+
+METHODS = ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE")
+LIVE, READY, METRICS = "/health/live", "/health/ready", "/metrics"
+MAX_LOGGED_TEXT = 256  # characters of a path or a user agent in the access log
+log = logging.getLogger(__name__)
+
+
+class _OneRoute:
+    """What Falcon takes for its router: all paths lead to ``Responder``, which has a router that can be changed while it works."""
+
+    def __init__(self, responder: Callable[..., None]) -> None:
+        self._found = (responder, dict.fromkeys(METHODS, responder), {}, None)
+
+    def find(self, uri: str, req: falcon.Request | None = None) -> tuple[Any, Any, dict[str, Any], None]:
+        """The one route."""
+        del uri, req
+        return self._found  # type: ignore[return-value]
+
+    def add_route(self, uri_template: str, resource: object, **_: Any) -> None:
+        """Falcon's way to add routes, which is not used here."""
+        raise NotImplementedError(f"{uri_template} {resource}: routes are REST channels.")
+
+
+class App(falcon.App):
+    """The application.  ``on_drain`` is for the HTTP worker to call when it is about to stop."""
+
+    def __init__(self, context: Context, on_drain: Callable[[], None]) -> None:
+        super().__init__(router=_OneRoute(Responder(context)))  # type: ignore[arg-type]
+        self.on_drain = on_drain
+        self.req_options.auto_parse_form_urlencoded = False
+        self.resp_options.secure_cookies_by_default = True
+
+
+class Responder:
+    """Answers each request: from the channel that it belongs to, or for the server itself."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._system = {LIVE: self._live, READY: self._ready, METRICS: self._metrics}
+        self._requests = 0
+        self._client = ClientAddress(TrustedPeers.parse(context.settings.trusted_proxies))
+
+    def __call__(self, request: falcon.Request, response: falcon.Response) -> None:
+        started = time.perf_counter()
+        cid = new_cid()
+        response.set_header("X-Zato-CID", cid)
+        channel: RestChannel | None = None
+        try:
+            system = self._system.get(request.path)
+            if system is not None:
+                system(request, response)
+                return
+            channel, params = self._find(request)
+            channel.respond(request, response, params, cid)
+        except (Exception, gevent.Timeout) as error:  # noqa: BLE001 - boundary: a request; everything becomes an answer
+            self._refuse(error, request, response, channel, cid)
+        self._account(request, response, channel, cid, time.perf_counter() - started)
+
+    def _find(self, request: falcon.Request) -> tuple[RestChannel, dict[str, str]]:
+        context = self._context
+        if not context.is_loaded:
+            raise ServiceUnavailable(msg=context.not_ready)
+        found = context.router.find(request.method, request.path)
+        if found is None:
+            raise falcon.HTTPNotFound
+        if isinstance(found, NotAllowed):
+            raise MethodNotAllowed(allowed=found.allowed)
+        return found.target, found.params
+
+    def _refuse(
+        self,
+        error: BaseException,
+        request: falcon.Request,
+        response: falcon.Response,
+        channel: RestChannel | None,
+        cid: str,
+    ) -> None:
+        context = self._context
+        if isinstance(error, falcon.HTTPNotFound):
+            answer = http_errors.ErrorAnswer(404, "Not Found: no channel has this path.", "NotFound")
+        else:
+            answer = http_errors.answer(error)
+        if http_errors.is_fault(error):
+            log.error(
+                "A request of channel %r failed.",
+                channel.name if channel else "",
+                exc_info=error,
+                extra={"cid": cid},
+            )
+        elif isinstance(error, Unauthorized) and channel is not None:
+            context.metrics.counter("junctor_logins_refused_total", channel=channel.name).inc()
+        shape = context.cluster.error_format if context.is_loaded else "3.2"
+        data_format = channel.data_format if channel else "json"
+        response.status = answer.status
+        response.data, response.content_type = answer.body(
+            cid, data_format=data_format or "text", shape=shape
+        )
+        for name, value in answer.headers.items():
+            response.set_header(name, value)
+        request.env["junctor.error"] = answer.error or type(error).__name__
+
+    def _account(
+        self,
+        request: falcon.Request,
+        response: falcon.Response,
+        channel: RestChannel | None,
+        cid: str,
+        seconds: float,
+    ) -> None:
+        """Counts the request and logs it; nothing here waits for a disk."""
+        context = self._context
+        status = str(response.status)[:3]
+        name = channel.name if channel else ""
+        context.metrics.counter("junctor_requests_total", channel=name, status=status).inc()
+        if channel is not None:
+            channel.seconds.observe(seconds)
+        if not context.settings.access_log:
+            return
+        self._requests += 1
+        if context.is_loaded and self._requests % context.cluster.access_log_sample:
+            return
+        environ = request.env
+        now = time.time()
+        line = {
+            "time": f"{_second(int(now))}.{int(now % 1 * 1000):03d}Z",
+            "cid": cid,
+            "client": self._client(environ),
+            "channel": name,
+            "caller": environ.get("junctor.caller"),
+            "method": request.method,
+            "path": request.path[:MAX_LOGGED_TEXT],
+            "status": int(status),
+            "size": len(response.data or b""),
+            "ms": round(seconds * 1000, 3),
+            "agent": environ.get("HTTP_USER_AGENT", "")[:MAX_LOGGED_TEXT],
+        }
+        if error := environ.get("junctor.error"):
+            line["error"] = error
+        context.logs.access.add(orjson.dumps(line) + b"\n")
+
+    def _live(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Whether the process works: it does when it answers."""
+        del request
+        response.data, response.content_type = b'{"live": true}', "application/json"
+
+    def _ready(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Whether requests should be sent here: not before the configuration is loaded, and not once the worker is about to stop."""
+        del request
+        reason = self._context.not_ready
+        response.status = 503 if reason else 200
+        response.data = orjson.dumps({"ready": not reason, "reason": reason})
+        response.content_type = "application/json"
+
+    def _metrics(self, request: falcon.Request, response: falcon.Response) -> None:
+        """All metrics of the server, over all of its workers; for the server's own machine only, unless the settings say otherwise."""
+        settings = self._context.settings
+        environ = request.env
+        is_near = environ.get("REMOTE_ADDR") in ("127.0.0.1", "::1") and "HTTP_X_FORWARDED_FOR" not in environ
+        if not (is_near or settings.metrics_public):
+            answer = http_errors.answer(
+                Forbidden(msg="Metrics are for this machine only; see metrics_public in server.toml.")
+            )
+            response.status = answer.status
+            response.data, response.content_type = answer.body("")
+            return
+        self._context.metrics.flush()
+        try:
+            response.data = metrics_total.fetch(settings.run_directory / "metrics.out")
+        except OSError as error:
+            log.warning("The metrics cannot be had from the master: %s", error)
+            response.status, response.data = 503, b"The metrics cannot be had.\n"
+        response.content_type = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class ClientAddress:
+    """Where a request comes from: the peer, or what a trusted proxy says in X-Zato-Forwarded-For or X-Forwarded-For.
+
+    Of several addresses the last one counts that is not a trusted proxy's: those before it may have been made up by the client.
+    """
+
+    def __init__(self, trusted: TrustedPeers) -> None:
+        self._is_trusted = lru_cache(4096)(trusted.__contains__)
+
+    def __call__(self, environ: Mapping[str, Any]) -> str:
+        peer: str = environ.get("REMOTE_ADDR", "")
+        if not self._is_trusted(peer):
+            return peer
+        said: str = environ.get("HTTP_X_ZATO_FORWARDED_FOR") or environ.get("HTTP_X_FORWARDED_FOR") or ""
+        for address in reversed(said.split(",")):
+            found = address.strip()[:64]
+            if found and not self._is_trusted(found):
+                return found
+        return peer
+
+
+@lru_cache(2)
+def _second(moment: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment))

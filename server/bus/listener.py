@@ -1,0 +1,145 @@
+"""Keeping a worker's live objects at the newest version of the configuration.
+
+A message on Redis wakes the worker; so does the clock, every ``poll_interval`` seconds.  Either way it asks the database what is new, so a lost message,
+a dead Redis or a paused worker delays a change and never loses it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+import gevent
+import redis
+from gevent.event import Event
+from gevent.lock import Semaphore
+from junctor.server.bus.client import connect, topic
+from junctor.server.runtime.registry import Registry
+from junctor.sql.errors import JunctorError, StoreUnavailable
+from junctor.sql.store import Store
+
+RECONNECT_PAUSE = 0.5  # seconds
+log = logging.getLogger(__name__)
+
+
+class Listener:
+    """Follows the change feed for one worker.
+
+    ``applied`` is called, in the listener's greenlet, with each version that the worker has applied.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        *,
+        redis_url: str,
+        poll_interval: float,
+        applied: Callable[[int], None],
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._redis_url = redis_url
+        self._poll_interval = poll_interval
+        self._applied = applied
+        self._wake = Event()
+        self._turn = Semaphore()
+        self._greenlets: list[gevent.Greenlet] = []
+        self._is_down = False
+
+    def start(self) -> None:
+        """Begins to follow; returns at once."""
+        self._greenlets = [gevent.spawn(self._follow)]
+        if self._redis_url:
+            self._greenlets.append(gevent.spawn(self._listen))
+
+    def stop(self) -> None:
+        """Ends it."""
+        gevent.killall(self._greenlets, block=False)
+
+    def catch_up(self) -> int:
+        """Applies whatever is new and returns the version that the worker is at; raises ``StoreUnavailable``.
+
+        Callers wait for each other, so when this returns, everything that was committed before it was called has been applied.
+        """
+        with self._turn:
+            news = self._store.news(self._registry.version)
+            if news.version != self._registry.version:
+                self._registry.apply(news)
+                self._applied(news.version)
+            return self._registry.version
+
+    def wake(self) -> None:
+        """Makes the worker look for changes now."""
+        self._wake.set()
+
+    def _follow(self) -> None:
+        while True:
+            self._wake.wait(self._poll_interval)
+            self._wake.clear()
+            try:
+                self.catch_up()
+                if self._is_down:
+                    log.info(
+                        "The object database is back; the configuration is at version %d.",
+                        self._registry.version,
+                    )
+                self._is_down = False
+            except JunctorError as error:
+                if not self._is_down:
+                    level = logging.WARNING if isinstance(error, StoreUnavailable) else logging.ERROR
+                    log.log(
+                        level,
+                        "Changes cannot be read: %s The worker goes on with version %d.",
+                        error,
+                        self._registry.version,
+                    )
+                self._is_down = True
+            except Exception:
+                log.exception("Applying a change failed; trying again.")
+                gevent.sleep(RECONNECT_PAUSE)
+
+    def _listen(self) -> None:
+        """Turns messages of Redis into wake-ups; whenever the connection is new, there may have been messages that it missed."""
+        was_down = False
+        while True:
+            client = connect(self._redis_url, timeout=None)
+            try:
+                with client.pubsub(ignore_subscribe_messages=False) as subscription:
+                    subscription.subscribe(topic(self._store.cluster_id))
+                    for message in subscription.listen():
+                        if message["type"] == "subscribe" and was_down:
+                            log.info("Redis is back.")
+                            was_down = False
+                        self._wake.set()
+            except (redis.RedisError, OSError, ValueError) as error:
+                if not was_down:
+                    log.warning(
+                        "Redis cannot be reached (%s): changes are found by asking every %g s.",
+                        error,
+                        self._poll_interval,
+                    )
+                was_down = True
+            finally:
+                client.close()
+            gevent.sleep(RECONNECT_PAUSE)
+
+
+class Convergence:
+    """Which version every live worker has applied; see ``junctor.sql.tables.process``."""
+
+    def __init__(self, behind: Callable[[int], list[dict[str, object]]]) -> None:
+        self._behind = behind
+
+    def wait(self, version: int, timeout: float) -> list[dict[str, object]]:
+        """The live workers that have not applied ``version`` after ``timeout`` seconds at the most; none when all have."""
+        deadline = time.monotonic() + timeout
+        pause = 0.005
+        while missing := self._behind(version):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return missing
+            gevent.sleep(min(pause, left))
+            pause = min(pause * 1.5, 0.25)
+        return []

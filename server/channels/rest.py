@@ -1,0 +1,191 @@
+"""REST channels: from an HTTP request to a call of a service, and back."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import falcon
+import gevent
+import orjson
+from junctor.server.channels.router import Route
+from junctor.server.runtime.live import Live
+from junctor.server.security.authenticate import authenticate
+from junctor.server.service.call import Call
+from junctor.server.service.channel import CHANNEL, ChannelInfo
+from junctor.server.service.request import HTTPRequest, parse_query
+from junctor.sql.config import Config
+from junctor.sql.errors import BadRequest, PayloadTooLarge
+from junctor.sql.objects.rest import methods
+
+if TYPE_CHECKING:
+    from junctor.server.context import Context
+    from junctor.server.service.response import Response
+
+CONTENT_TYPES = {"json": "application/json", "form": "application/x-www-form-urlencoded", "": "text/plain"}
+GZIP_FROM = 1024  # bytes; smaller responses would not get smaller
+GZIP_INLINE = 65_536  # bytes; larger ones are compressed in a thread, so that others go on
+
+
+class RestChannel(Live):
+    """An HTTP endpoint that works."""
+
+    kind = "channel_rest"
+
+    def __init__(self, config: Config, context: Context) -> None:
+        super().__init__(config, context)
+        self.name = config.name
+        self.is_active: bool = config["is_active"]
+        self.data_format: str = config["data_format"]
+        self._service_id: int = config["service_id"]
+        self._service: str = config["service"]
+        self._security_id: int | None = config["security_id"]
+        self._content_type: str = config["content_type"] or CONTENT_TYPES[self.data_format]
+        self._timeout: int = config["timeout"]
+        self._max_body_size: int = config["max_body_size"]
+        self._gzip = config["content_encoding"] == "gzip"
+        self._merge: bool = config["merge_url_params_req"]
+        self._path_wins = config["url_params_pri"] == "path-over-qs"
+        self._params_priority: str = config["params_pri"]
+        self.seconds = context.metrics.histogram("junctor_request_seconds", channel=self.name)
+        self._route = Route(
+            id=config.id,
+            pattern=config["url_path"],
+            target=self,
+            methods=methods(config["method"]) if config["method"] else (),
+            name=self.name,
+            is_internal=config["is_internal"],
+            match_slash=config["match_slash"],
+        )
+
+    def take_over(self, previous: Live | None) -> None:
+        """Is found by its path, unless it is not active."""
+        del previous
+        router = self.context.router
+        if self.is_active:
+            router.replace(self._route)
+        elif self.config.id in router:
+            router.remove(self.config.id)
+
+    def leave(self) -> None:
+        """Is not found any more."""
+        if self.config.id in self.context.router:
+            self.context.router.remove(self.config.id)
+
+    def respond(
+        self, request: falcon.Request, response: falcon.Response, params: dict[str, str], cid: str
+    ) -> None:
+        """Authenticates the request, invokes the service and fills ``response``.
+
+        Any error is raised: ``app.App`` turns it into an answer.
+        """
+        environ = request.env
+        caller = authenticate(self.context.registry, self._security_id, environ)
+        environ["junctor.caller"] = caller.name
+        body = read_body(environ, self._max_body_size or self.context.cluster.max_body_size)
+        query = parse_query(environ["QUERY_STRING"]) if environ.get("QUERY_STRING") else {}
+        call = Call(
+            service=self._service_name(),
+            payload=self._payload(body),
+            raw_request=body,
+            cid=cid,
+            channel=ChannelInfo(
+                CHANNEL.HTTP_SOAP,
+                self.config.id,
+                self.name,
+                self.data_format,
+                self.config["is_internal"],
+                security=caller,
+            ),
+            data_format=self.data_format or None,
+            transport="plain_http",
+            channel_params=self._channel_params(query, params),
+            merge_channel_params=self._merge,
+            params_priority=self._params_priority,
+            http=HTTPRequest(environ, params=params, query=query, body=body),
+            timeout=self._timeout,
+        )
+        result = self.context.invoker.invoke(call)
+        self._render(environ, response, result.response, result.payload)
+
+    def _service_name(self) -> str:
+        """The name of the channel's service now: services are found by their ids, as all references are."""
+        live = self.context.registry.live("service", self._service_id)
+        return live.config.name if live is not None else self._service
+
+    def _channel_params(self, query: dict[str, Any], params: dict[str, str]) -> dict[str, Any]:
+        if not query:
+            return params
+        return {**query, **params} if self._path_wins else {**params, **query}
+
+    def _payload(self, body: bytes) -> Any:
+        if not body:
+            return ""
+        if self.data_format == "json":
+            try:
+                return orjson.loads(body)
+            except orjson.JSONDecodeError as error:
+                raise BadRequest(msg=f"The body is not valid JSON: {error}.") from error
+        if self.data_format == "form":
+            return parse_query(body.decode("utf-8", "replace"))
+        return body
+
+    def _render(
+        self, environ: Mapping[str, Any], response: falcon.Response, made: Response, payload: Any
+    ) -> None:
+        data = encode(payload)
+        response.status = made.status_code if isinstance(made.status_code, str) else int(made.status_code)
+        response.content_type = made.content_type if made.has_content_type else self._content_type
+        if made.has_headers:
+            for name, value in made.headers.items():
+                response.set_header(name, str(value))
+        if made.content_encoding:
+            response.set_header("Content-Encoding", made.content_encoding)
+        elif self._gzip:
+            data = self._compressed(environ, response, data)
+        response.data = data
+
+    def _compressed(self, environ: Mapping[str, Any], response: falcon.Response, data: bytes) -> bytes:
+        response.set_header("Vary", "Accept-Encoding")
+        if len(data) < GZIP_FROM or "gzip" not in environ.get("HTTP_ACCEPT_ENCODING", ""):
+            return data
+        response.set_header("Content-Encoding", "gzip")
+        if len(data) < GZIP_INLINE:
+            return gzip.compress(data, 6, mtime=0)
+        compressed: bytes = gevent.get_hub().threadpool.apply(gzip.compress, (data, 6))
+        return compressed
+
+
+def encode(payload: Any) -> bytes:
+    """A service's payload as bytes: text and bytes as they are, nothing as nothing, anything else as JSON."""
+    if isinstance(payload, bytes):
+        return payload
+    if isinstance(payload, str):
+        return payload.encode()
+    if payload is None:
+        return b""
+    return orjson.dumps(payload, default=str, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z)
+
+
+def read_body(environ: Mapping[str, Any], limit: int) -> bytes:
+    """The whole body of a request; raises ``PayloadTooLarge`` when it has more than ``limit`` bytes."""
+    body = environ.get("junctor.body")
+    if body is None:
+        length = environ.get("CONTENT_LENGTH") or ""
+        if length and int(length) > limit:
+            raise PayloadTooLarge(msg=_too_large(limit))
+        if length:
+            body = environ["wsgi.input"].read(int(length))
+        elif environ.get("wsgi.input_terminated"):
+            body = environ["wsgi.input"].read(limit + 1)
+        else:
+            body = b""
+    if len(body) > limit:
+        raise PayloadTooLarge(msg=_too_large(limit))
+    received: bytes = body
+    return received
+
+
+def _too_large(limit: int) -> str:
+    return f"The body is larger than the {limit} bytes that are allowed here."

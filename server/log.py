@@ -1,0 +1,182 @@
+"""Log files: JSON lines, written in batches, rotated by size, shared by the processes of a server.
+
+``server.log`` has what happened; ``access.log`` has a line per request.  Every line of both names the CID that the caller was given.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+MAX_BATCH = 64 * 1024  # bytes; what a process keeps to itself before it writes
+MAX_PENDING = 16 * 1024 * 1024  # bytes; what it keeps when the disk is full, before lines are dropped
+
+current_cid: ContextVar[str] = ContextVar("junctor_cid", default="")
+
+
+class LogFile:
+    """A file that several processes append whole lines to, and that is rotated by whoever finds it full.
+
+    ``FILE.1`` is the newest of ``count`` rotated files.
+    """
+
+    def __init__(self, path: Path, *, size: int, count: int) -> None:
+        self.path = path
+        self._size = size
+        self._count = count
+        self._descriptor = -1
+        self._inode = -1
+
+    def append(self, lines: bytes) -> None:
+        """Writes ``lines`` in one go; raises ``OSError``."""
+        if not self._is_current():
+            self._open()
+        os.write(self._descriptor, lines)
+        if os.fstat(self._descriptor).st_size >= self._size:
+            self._rotate()
+
+    def close(self) -> None:
+        """Closes the file; the next ``append`` opens it again."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor = self._inode = -1
+
+    def _is_current(self) -> bool:
+        try:
+            return self._descriptor >= 0 and os.stat(self.path).st_ino == self._inode
+        except FileNotFoundError:
+            return False
+
+    def _open(self) -> None:
+        self.close()
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        self._descriptor = os.open(self.path, flags, 0o640)
+        self._inode = os.fstat(self._descriptor).st_ino
+
+    def _rotate(self) -> None:
+        with self._locked():
+            if self._is_current() and os.fstat(self._descriptor).st_size >= self._size:
+                for number in range(self._count - 1, 0, -1):
+                    older = Path(f"{self.path}.{number}")
+                    if older.exists():
+                        older.rename(f"{self.path}.{number + 1}")
+                self.path.rename(f"{self.path}.1")
+        self._open()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        lock = os.open(f"{self.path}.lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
+
+class Batch:
+    """Lines that wait to be written: a line costs an append to a list, not a system call.
+
+    Whoever owns a batch calls ``flush`` now and then, and at the end.  An immediate one writes each line by itself.
+    """
+
+    def __init__(self, file: LogFile) -> None:
+        self._file = file
+        self._lines: list[bytes] = []
+        self._size = 0
+        self.dropped = 0
+        self.is_immediate = False
+
+    def add(self, line: bytes) -> None:
+        """Adds a line, its newline included."""
+        self._lines.append(line)
+        self._size += len(line)
+        if self.is_immediate or self._size >= MAX_BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what waits.  While the file cannot be written, lines are kept, and dropped and counted when there are too many."""
+        if not self._lines:
+            return
+        lines, size = self._lines, self._size
+        self._lines, self._size = [], 0
+        try:
+            self._file.append(b"".join(lines))
+        except OSError as error:
+            print(f"{self._file.path} cannot be written: {error}", file=sys.stderr)
+            if size < MAX_PENDING:
+                self._lines, self._size = lines + self._lines, size + self._size
+            else:
+                self.dropped += len(lines)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object per record: time, level, logger, message, cid, process, and the traceback if there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line of a record, without its newline."""
+        line: dict[str, Any] = {
+            "time": _iso(record.created),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            "pid": record.process,
+        }
+        if cid := getattr(record, "cid", "") or current_cid.get():
+            line["cid"] = cid
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return orjson.dumps(line, default=str).decode()
+
+
+class BatchHandler(logging.Handler):
+    """Sends records to a ``Batch``; warnings and worse are written at once."""
+
+    def __init__(self, batch: Batch) -> None:
+        super().__init__()
+        self.batch = batch
+        self.setFormatter(JsonFormatter())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Adds the record's line."""
+        try:
+            self.batch.add(self.format(record).encode() + b"\n")
+            if record.levelno >= logging.WARNING:
+                self.batch.flush()
+        except (TypeError, ValueError, UnicodeError):
+            self.handleError(record)
+
+
+def _iso(moment: float) -> str:
+    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment))
+    return f"{whole}.{int(moment % 1 * 1000):03d}Z"
+
+
+class Logs:
+    """The log files of a server's process: ``server`` is where ``logging`` goes, ``access`` where requests go."""
+
+    def __init__(self, directory: Path, *, size: int, count: int) -> None:
+        self.server = Batch(LogFile(directory / "server.log", size=size, count=count))
+        self.access = Batch(LogFile(directory / "access.log", size=size, count=count))
+
+    def install(self, level: str) -> None:
+        """Makes ``logging`` write to ``server.log``, and standard error only what comes before or besides."""
+        root = logging.getLogger()
+        root.handlers[:] = [BatchHandler(self.server)]
+        root.setLevel(level)
+        for noisy in ("urllib3", "requests", "alembic", "sqlalchemy", "watchfiles"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+
+    def flush(self) -> None:
+        """Writes what waits."""
+        self.server.flush()
+        self.access.flush()

@@ -1,0 +1,266 @@
+"""``invoke()``: the only way a service ever runs, whatever the channel.
+
+The order (facts sheet, section 3.5): the input is parsed; ``accept``; ``before_handle`` (errors are logged);
+``validate_input`` (an error skips ``handle``); ``handle``, or ``handle_<METHOD>``; ``validate_output``; ``after_handle``
+(errors are logged; not after a failure); the output is rendered; ``finalize_handle`` (errors are logged; always).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import gevent
+from gevent import getcurrent
+from gevent.pool import Pool
+from junctor.server.service.base import Platform, Service
+from junctor.server.service.call import CURRENT, Call, Result, new_cid
+from junctor.server.service.channel import CHANNEL, ChannelInfo
+from junctor.server.service.info import Handler, Hooks, ServiceInfo
+from junctor.server.service.store import ServiceStore
+from junctor.sql.errors import CallFailed, CallRefused, CallTimeout, InvalidInput, NotFound, RequestRefused
+
+logger = logging.getLogger("junctor.service")
+
+OK: Final = "ok"
+REFUSED: Final = "refused"
+TIMEOUT: Final = "timeout"
+ERROR: Final = "error"
+STOPPED: Final = "stopped"
+
+_BY_VERB: Final = frozenset((CHANNEL.HTTP_SOAP, CHANNEL.INVOKE))
+_CALLBACK: Final = ChannelInfo(CHANNEL.INVOKE_ASYNC_CALLBACK)
+_SERVER_ERROR: Final = 500
+
+
+def _ignore_metrics(_name: str, _seconds: float, _outcome: str) -> None:
+    """No metrics."""
+
+
+@dataclass(frozen=True, slots=True)
+class InvokerSettings:
+    """``slow_threshold``: after how many seconds a call is logged as slow.  ``max_depth``: of services invoking services.
+
+    ``max_async``: how many asynchronous calls may be under way.  ``metrics`` is given the service's name, the seconds
+    and the outcome of each call ('ok', 'refused', 'timeout', 'error' or 'stopped'), and ``access_log``, if there is one, the
+    call, its seconds and its outcome; neither may raise or block.
+    """
+
+    slow_threshold: float = 99.999
+    max_depth: int = 50
+    max_async: int = 1_000
+    metrics: Callable[[str, float, str], None] = _ignore_metrics
+    access_log: Callable[[Call, float, str], None] | None = None
+
+
+class Invoker:
+    """Runs the services of a store."""
+
+    def __init__(
+        self, store: ServiceStore, platform: Platform, settings: InvokerSettings | None = None
+    ) -> None:
+        self.store = store
+        self.platform = platform
+        self.settings = settings or InvokerSettings()
+        self._async_calls = Pool(self.settings.max_async)
+
+    def invoke(self, call: Call) -> Result:
+        """Runs the service in this greenlet and returns what became of it; gives ``call`` its CID if it has none.
+
+        Raises ``ServiceNotFound``; ``InvalidInput``; ``CallRefused`` if ``accept`` says no; ``CallTimeout`` at the call's
+        deadline, which interrupts a service wherever it waits, but not while it computes; ``InvalidOutput``;
+        ``CallFailed``; or whatever the service raises.  Errors of calls from channels are logged here, with the traceback
+        unless they are the caller's, so a channel only maps them; a service that invokes another decides for itself.
+        """
+        if not call.cid:
+            call.cid = new_cid()
+        token = CURRENT.set(call)
+        started = time.perf_counter()
+        outcome = OK
+        try:
+            return self._run_in_time(self.store.get(call.service), call)
+        except BaseException as error:
+            outcome = _outcome(error, call)
+            if call.depth == 0:
+                _log_failure(call, outcome, error)
+            raise
+        finally:
+            CURRENT.reset(token)
+            self._record(call, time.perf_counter() - started, outcome)
+
+    def invoke_async(self, call: Call, callbacks: Sequence[str] = ()) -> str:
+        """Starts the service in a greenlet of its own and returns the CID; its errors are logged.
+
+        Once it succeeds, its response goes to the services ``callbacks`` and to the service ``<name>-async-callback``, if
+        there is one.  Raises ``ServiceNotFound``, for a callback, too, or ``CallFailed`` if too many calls are under way.
+        """
+        targets = list(callbacks)
+        own_callback = f"{call.service}-async-callback"
+        if own_callback in self.store and own_callback not in targets:
+            targets.append(own_callback)
+        for name in (call.service, *targets):
+            self.store.get(name)
+        if self._async_calls.free_count() <= 0:
+            raise CallFailed(f"There are {self.settings.max_async} asynchronous calls under way already")
+        call.cid = call.cid or new_cid()
+        self._async_calls.spawn(self._run_async, call, targets)
+        return call.cid
+
+    def name_of(self, impl_name: str) -> str:
+        """The name of the service with this implementation name.  Raises ``ServiceNotFound``."""
+        return self.store.get_by_impl_name(impl_name).name
+
+    def stop(self, timeout: float) -> int:
+        """How many asynchronous calls were still under way after ``timeout`` seconds, and were then stopped."""
+        self._async_calls.join(timeout=timeout)
+        left = len(self._async_calls)
+        self._async_calls.kill(timeout=1)
+        return left
+
+    def _run_async(self, call: Call, callbacks: list[str]) -> None:
+        try:
+            payload = self.invoke(call).payload
+            for name in callbacks:
+                self.invoke(
+                    Call(name, payload, channel=_CALLBACK, data_format=call.data_format, in_reply_to=call.cid)
+                )
+        except Exception as error:  # noqa: BLE001 - the end of the greenlet; invoke() has logged it
+            logger.debug("Asynchronous call %s ended with %s", call.cid, type(error).__name__)
+
+    def _run_in_time(self, info: ServiceInfo, call: Call) -> Result:
+        if call.depth > self.settings.max_depth:
+            raise CallFailed(f"Services invoke each other more than {self.settings.max_depth} levels deep")
+        seconds = _seconds_to_enforce(call)
+        if seconds is None:
+            return self._run(info, call)
+        timer = gevent.Timeout.start_new(seconds)
+        try:
+            result = self._run(info, call)
+            if timer.pending:
+                return result
+        except gevent.Timeout as timeout:
+            if timeout is not timer:
+                raise
+        finally:
+            timer.close()
+        call.timed_out = True
+        raise CallTimeout(f"Service {call.service!r} did not finish in {call.timeout or seconds:g} s")
+
+    def _run(self, info: ServiceInfo, call: Call) -> Result:
+        service = info.cls()
+        service._prepare(self, call, info.io)
+        if info.accept is not None and not info.accept(service):
+            raise CallRefused(f"Service {info.name!r} did not accept the request")
+        handle = _handler(info, service)
+        service._invoked_at = time.time()
+        if info.hooks is None:
+            handle(service)
+            return Result(call.cid, service.response.rendered(), service.response)
+        return _run_with_hooks(info.hooks, handle, service)
+
+    def _record(self, call: Call, seconds: float, outcome: str) -> None:
+        settings = self.settings
+        settings.metrics(call.service, seconds, outcome)
+        if settings.access_log is not None:
+            settings.access_log(call, seconds, outcome)
+        threshold = self.store.settings(call.service).slow_threshold or settings.slow_threshold
+        if seconds > threshold:
+            logger.warning(
+                "Service %s took %.3f s, more than its threshold of %.3f s (CID %s)",
+                call.service,
+                seconds,
+                threshold,
+                call.cid,
+            )
+
+
+def _seconds_to_enforce(call: Call) -> float | None:
+    """How long the call may take, if that is not enforced already by a timer of this greenlet; sets its deadline."""
+    timeout = call.timeout
+    inherited = call.deadline
+    if inherited is None and not timeout:
+        return None
+    now, here = time.monotonic(), getcurrent()
+    if inherited is not None:
+        remaining = max(inherited - now, 0.0)
+        if not timeout or timeout >= remaining:
+            if call.greenlet is here:
+                return None
+            timeout = remaining
+    call.deadline, call.greenlet = now + (timeout or 0.0), here
+    return timeout
+
+
+def _run_with_hooks(hooks: Hooks, handle: Handler, service: Service) -> Result:
+    try:
+        _run_logged(hooks.before_handle, service)
+        if hooks.validate_input is not None:
+            hooks.validate_input(service)
+        handle(service)
+        service._handled_at = time.time()
+        if hooks.validate_output is not None:
+            hooks.validate_output(service)
+        _run_logged(hooks.after_handle, service)
+        return Result(service.cid, service.response.rendered(), service.response)
+    finally:
+        _run_logged(hooks.finalize_handle, service)
+
+
+def _run_logged(hook: Handler | None, service: Service) -> None:
+    if hook is None:
+        return
+    try:
+        hook(service)
+    except Exception:  # the contract: errors of these hooks do not fail the call
+        logger.exception("%s of service %s failed (CID %s)", hook.__name__, service.name, service.cid)
+
+
+def _handler(info: ServiceInfo, service: Service) -> Handler:
+    """The method that handles the call: by the HTTP method if the service has any such, and the channel is of that kind."""
+    if not info.verbs or service.channel.type not in _BY_VERB:
+        return info.handle or Service.handle
+    method = service.request.http.method
+    if not method and info.handle is not None:
+        return info.handle
+    return info.verbs.get(method) or _method_not_allowed(info, method)
+
+
+def _method_not_allowed(info: ServiceInfo, method: str) -> Handler:
+    def refuse(service: Service) -> None:
+        logger.info("Service %s has no handler for method %r (CID %s)", info.name, method, service.cid)
+        service.response.status_code = 405
+        service.response.headers["Allow"] = ", ".join(sorted(info.verbs))
+        service.response.payload = ""
+
+    return refuse
+
+
+def _outcome(error: BaseException, call: Call) -> str:
+    if isinstance(error, CallTimeout) and call.timed_out:
+        return TIMEOUT
+    if isinstance(error, gevent.Timeout):
+        return TIMEOUT
+    if not isinstance(error, Exception):
+        return STOPPED
+    return REFUSED if _is_of_caller(error) else ERROR
+
+
+def _is_of_caller(error: BaseException) -> bool:
+    """Is it the caller's mistake rather than the service's?"""
+    if isinstance(error, RequestRefused):
+        return error.status < _SERVER_ERROR
+    return isinstance(error, InvalidInput | CallRefused | NotFound)
+
+
+def _log_failure(call: Call, outcome: str, error: BaseException) -> None:
+    if outcome == REFUSED:
+        logger.info("Service %s refused call %s: %s: %s", call.service, call.cid, type(error).__name__, error)
+    elif outcome == STOPPED:
+        logger.warning("Service %s was stopped in call %s", call.service, call.cid)
+    else:
+        logger.error(
+            "Service %s failed in call %s (%s)", call.service, call.cid, call.channel.type, exc_info=error
+        )

@@ -1,0 +1,152 @@
+"""The life of a worker: from the fork to the last call."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from typing import TYPE_CHECKING
+
+import gevent
+from junctor.server.admin.builtin import ensure_builtin
+from junctor.server.bus.client import Publisher
+from junctor.server.bus.listener import Convergence, Listener
+from junctor.server.outgoing.facade import Outgoing
+from junctor.server.runtime.registry import Registry
+from junctor.server.runtime.status import WorkerStatus
+from junctor.server.service.invoke import OK, Invoker, InvokerSettings
+from junctor.server.service.pickup import Pickup
+from junctor.server.service.store import ServiceStore
+from junctor.sql import schema
+from junctor.sql.engine import connect
+from junctor.sql.errors import JunctorError
+from junctor.sql.secrets import Keyring
+from junctor.sql.store import Store
+
+if TYPE_CHECKING:
+    from junctor.server.context import Context
+
+RETRY_PAUSE = 1.0  # seconds
+FLUSH_INTERVAL = 0.5  # seconds
+log = logging.getLogger(__name__)
+
+
+class Worker:
+    """Boots a worker and keeps it going.  ``start`` returns at once: until the configuration is loaded, ``context.not_ready`` says why it is not."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._greenlets: list[gevent.Greenlet] = []
+        self._pickup: Pickup | None = None
+
+    def start(self) -> None:
+        """Begins to boot; to be called after the fork."""
+        self._greenlets = [gevent.spawn(self._boot), gevent.spawn(self._flush)]
+
+    def drain(self) -> None:
+        """Makes readiness fail, so that load balancers send no more requests."""
+        self._context.not_ready = "The server is stopping."
+
+    def stop(self) -> None:
+        """Ends everything that the worker does by itself; calls that are under way are finished by then."""
+        context = self._context
+        self.drain()
+        gevent.killall(self._greenlets, block=False)
+        if self._pickup is not None:
+            self._pickup.stop()
+        if hasattr(context, "listener"):
+            context.listener.stop()
+            try:
+                context.status.leave()
+            except JunctorError as error:
+                log.info("The worker leaves without saying so: %s", error)
+        context.metrics.flush()
+        context.logs.flush()
+
+    def _boot(self) -> None:
+        reported = ""
+        while True:
+            try:
+                self._load()
+                break
+            except JunctorError as error:
+                self._context.not_ready = str(error)
+                if str(error) != reported:
+                    log.error(
+                        "The worker cannot start yet: %s  It tries again every %g s.", error, RETRY_PAUSE
+                    )
+                reported = str(error)
+            except Exception:
+                self._context.not_ready = "The server cannot start; see its log."
+                log.exception("The worker cannot start; it tries again.")
+            gevent.sleep(RETRY_PAUSE)
+        self._greenlets.append(gevent.spawn(self._beat))
+        self._pickup = Pickup(self._context)
+        self._pickup.start()
+        self._context.is_loaded = True
+        self._context.not_ready = ""
+        log.info("The worker is ready with version %d of the configuration.", self._context.registry.version)
+
+    def _load(self) -> None:
+        context, settings = self._context, self._context.settings
+        engine = connect(
+            settings.odb_url, pool_size=settings.odb_pool_size, application=f"junctor {settings.server_name}"
+        )
+        try:
+            schema.require(engine)
+            keyring = Keyring.load(
+                settings.directory.parent / "secrets" / "keyring", given=settings.secret_keys
+            )
+            context.store = Store.open(engine, settings.cluster, keyring)
+            context.services = ServiceStore()
+            context.publisher = Publisher(settings.redis_url, context.store.cluster_id)
+            context.outgoing = Outgoing()
+            context.invoker = Invoker(context.services, context, InvokerSettings(metrics=self._measured))
+            context.registry = Registry(context)
+            if ensure_builtin(context):
+                context.publisher.publish(context.store.version())
+            context.registry.load(context.store.snapshot())
+        except BaseException:
+            engine.dispose()
+            raise
+        context.status = WorkerStatus(context.store, settings.server_name, context.registry.shown_problems)
+        context.status.clean()
+        context.status.register(context.registry.version)
+        context.convergence = Convergence(context.status.behind)
+        context.listener = Listener(
+            context.store,
+            context.registry,
+            redis_url=settings.redis_url,
+            poll_interval=settings.poll_interval,
+            applied=self._applied,
+        )
+        context.listener.start()
+        gc.freeze()
+
+    def _measured(self, service: str, seconds: float, outcome: str) -> None:
+        metrics = self._context.metrics
+        metrics.histogram("junctor_service_seconds", service=service).observe(seconds)
+        if outcome != OK:
+            metrics.counter("junctor_service_errors_total", service=service, outcome=outcome).inc()
+
+    def _applied(self, version: int) -> None:
+        self._context.metrics.gauge("junctor_config_version").set(version)
+        self._context.status.applied(version)
+
+    def _beat(self) -> None:
+        """Heartbeats, for as long as the worker lives; while the database is away, they are missed."""
+        context = self._context
+        problems = context.metrics.gauge("junctor_config_problems")
+        while True:
+            gevent.sleep(context.settings.heartbeat)
+            problems.set(len(context.registry.problems))
+            try:
+                context.status.beat()
+                context.status.clean()
+            except JunctorError as error:
+                log.debug("No heartbeat: %s", error)
+
+    def _flush(self) -> None:
+        while True:
+            gevent.sleep(FLUSH_INTERVAL)
+            self._context.logs.flush()
+            self._context.metrics.flush()
