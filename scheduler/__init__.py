@@ -1,1 +1,1 @@
-"""The scheduler: fires jobs (comes with the scheduler issue)."""
+"""The scheduler: fires jobs."""

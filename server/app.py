@@ -31,23 +31,28 @@ class _OneRoute:
     """What Falcon takes for its router: all paths lead to ``Responder``, which has a router that can be changed while it works."""
 
     def __init__(self, responder: Callable[..., None]) -> None:
-        self._found = (responder, dict.fromkeys(METHODS, responder), {}, None)
+        self._found: tuple[Any, Any, dict[str, Any], None] = (
+            responder,
+            dict.fromkeys(METHODS, responder),
+            {},
+            None,
+        )
 
     def find(self, uri: str, req: falcon.Request | None = None) -> tuple[Any, Any, dict[str, Any], None]:
         """The one route."""
         del uri, req
-        return self._found  # type: ignore[return-value]
+        return self._found
 
     def add_route(self, uri_template: str, resource: object, **_: Any) -> None:
         """Falcon's way to add routes, which is not used here."""
         raise NotImplementedError(f"{uri_template} {resource}: routes are REST channels.")
 
 
-class App(falcon.App):
+class App(falcon.App):  # type: ignore[type-arg]  # its parameters are the default ones
     """The application.  ``on_drain`` is for the HTTP worker to call when it is about to stop."""
 
     def __init__(self, context: Context, on_drain: Callable[[], None]) -> None:
-        super().__init__(router=_OneRoute(Responder(context)))  # type: ignore[arg-type]
+        super().__init__(router=_OneRoute(Responder(context)))  # type: ignore[call-overload]  # a router by its methods
         self.on_drain = on_drain
         self.req_options.auto_parse_form_urlencoded = False
         self.resp_options.secure_cookies_by_default = True
@@ -63,6 +68,7 @@ class Responder:
         self._client = ClientAddress(TrustedPeers.parse(context.settings.trusted_proxies))
 
     def __call__(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Fills ``response``; never raises, but for what ends the greenlet."""
         started = time.perf_counter()
         cid = new_cid()
         response.set_header("X-Zato-CID", cid)
@@ -111,7 +117,9 @@ class Responder:
             )
         elif isinstance(error, Unauthorized) and channel is not None:
             context.metrics.counter("junctor_logins_refused_total", channel=channel.name).inc()
-        shape = context.cluster.error_format if context.is_loaded else "3.2"
+        shape = (channel.error_format if channel else "") or (
+            context.cluster.error_format if context.is_loaded else ""
+        )
         data_format = channel.data_format if channel else "json"
         response.status = answer.status
         response.data, response.content_type = answer.body(
@@ -204,6 +212,7 @@ class ClientAddress:
         self._is_trusted = lru_cache(4096)(trusted.__contains__)
 
     def __call__(self, environ: Mapping[str, Any]) -> str:
+        """The client's address; '' on a Unix socket whose client does not say."""
         peer: str = environ.get("REMOTE_ADDR", "")
         if not self._is_trusted(peer):
             return peer

@@ -65,7 +65,7 @@ class AdminClient:
         body = _parsed(response.content)
         if not response.ok:
             raise _error(response, body)
-        return _parsed(b64decode(body["zato_service_invoke_response"]["response"]))
+        return _parsed(b64decode(body["zato_service_invoke_response"]))
 
     def close(self) -> None:
         """Closes the connection."""

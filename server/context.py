@@ -28,7 +28,8 @@ class Context:
     """A worker's parts.
 
     The fields without a default are there from the start, in the master already.  The others are set by ``Worker`` while the worker boots,
-    before ``is_loaded``; nothing that runs for a request sees them missing.  ``not_ready`` says why no requests should be sent here, '' when they should.
+    before ``is_loaded``; nothing that runs for a request sees them missing.  ``not_ready`` says why no requests should be sent
+    here, '' when they should.
     """
 
     settings: Settings

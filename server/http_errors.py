@@ -54,8 +54,8 @@ class ErrorAnswer:
     def body(self, cid: str, *, data_format: str = "json", shape: str = "3.2") -> tuple[bytes, str]:
         """The body and its content type.
 
-        JSON in Zato's 3.2 form, ``{"result", "cid", "details"}``, or its 3.0 form, inside ``zato_env``; with ``problems`` when there are some.  Channels of
-        other formats get the bare sentences.
+        JSON in Zato's 3.2 form, ``{"result", "cid", "details"}``, or its 3.0 form, inside ``zato_env``; with ``problems`` when
+        there are some.  Channels of other formats get the bare sentences.
         """
         if data_format != "json":
             return self.details.encode(), "text/plain; charset=utf-8"

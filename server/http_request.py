@@ -116,6 +116,8 @@ class RequestHead:
         if problem is not None:
             raise problem
 
+        if method == b"CONNECT":
+            raise BadRequest(msg="this is not a proxy")
         environ["REQUEST_METHOD"] = name = method.decode("ascii")
         self.is_head = name == "HEAD"
         self.http_1_1 = minor == b"1"

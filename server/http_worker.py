@@ -23,7 +23,6 @@ from typing import Any, ClassVar
 
 import gevent
 from gevent.event import Event
-from gunicorn.errors import ConfigError
 from gunicorn.workers.ggevent import GeventWorker
 from junctor.server.http_request import Environ
 from junctor.server.http_response import Response
@@ -66,11 +65,14 @@ class HTTPWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
 
     @staticmethod
     def check_config(cfg: Any, log: Any) -> None:  # noqa: ARG004  gunicorn's signature
-        """Does nothing for a configuration that can be served; raises ConfigError for one that asks for more."""
+        """Does nothing for a configuration that can be served; raises for one that asks for more.
+
+        RuntimeError is what gunicorn prints as a message instead of a traceback.
+        """
         if cfg.is_ssl:
-            raise ConfigError("TLS ends at the load balancer; the HTTP worker has none")
+            raise RuntimeError("TLS ends at the load balancer; the HTTP worker has none")
         if cfg.protocol != "http":
-            raise ConfigError(f"The HTTP worker does not speak {cfg.protocol}")
+            raise RuntimeError(f"The HTTP worker does not speak {cfg.protocol}")
 
     def settings(self) -> HTTPSettings:
         """What the gunicorn configuration and ``limits`` say."""

@@ -11,7 +11,7 @@ import socket
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
@@ -108,17 +108,17 @@ class Metrics:
 
     def counter(self, name: str, **labels: str) -> Counter:
         """The counter of this name and these labels."""
-        return self._find(Counter, name, labels)
+        return cast(Counter, self._find(Counter, name, labels))
 
     def gauge(self, name: str, **labels: str) -> Gauge:
         """The gauge of this name and these labels."""
-        return self._find(Gauge, name, labels)
+        return cast(Gauge, self._find(Gauge, name, labels))
 
     def histogram(self, name: str, **labels: str) -> Histogram:
         """The histogram of this name and these labels."""
-        return self._find(Histogram, name, labels)
+        return cast(Histogram, self._find(Histogram, name, labels))
 
-    def _find(self, kind: type[Any], name: str, labels: Mapping[str, str]) -> Any:
+    def _find(self, kind: type[Series], name: str, labels: Mapping[str, str]) -> Series:
         key = (name, tuple(sorted(labels.items())))
         found = self._series.get(key)
         if found is None:

@@ -98,7 +98,8 @@ class Settings:
 def load(directory: Path, environ: MutableMapping[str, str] | None = None) -> Settings:
     """The settings of the server in ``directory``; raises ``InvalidInput`` with everything that is wrong.
 
-    URLs with passwords and keys are taken out of the environment, so that nothing that the server starts, or a service that prints its environment, sees them.
+    URLs with passwords and keys are taken out of the environment, so that nothing that the server starts, or a service that
+    prints its environment, sees them.
     """
     environ = os.environ if environ is None else environ
     given = _from_file(directory / FILE)

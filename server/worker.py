@@ -31,7 +31,10 @@ log = logging.getLogger(__name__)
 
 
 class Worker:
-    """Boots a worker and keeps it going.  ``start`` returns at once: until the configuration is loaded, ``context.not_ready`` says why it is not."""
+    """Boots a worker and keeps it going.  ``start`` returns at once.
+
+    Until the configuration is loaded, ``context.not_ready`` says why it is not.
+    """
 
     def __init__(self, context: Context) -> None:
         self._context = context

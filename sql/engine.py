@@ -18,6 +18,7 @@ CONNECT_TIMEOUT = 5  # seconds
 STATEMENT_TIMEOUT = 30  # seconds
 LOCK_TIMEOUT = 10  # seconds
 IDLE_IN_TRANSACTION_TIMEOUT = 60  # seconds
+CLIENT_CHECK_INTERVAL = 2  # seconds after which the server notices that who waits for a statement is gone
 POOL_TIMEOUT = 10  # seconds
 READ_ONLY = "25006"  # a standby, as after a fail-over
 UNDEFINED = {"42P01", "42703", "3F000"}  # undefined table, column, schema (PostgreSQL, appendix A)
@@ -53,6 +54,7 @@ def connect(url: str, *, pool_size: int = 5, application: str = "junctor") -> En
         "statement_timeout": f"{STATEMENT_TIMEOUT}s",
         "lock_timeout": f"{LOCK_TIMEOUT}s",
         "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_TIMEOUT}s",
+        "client_connection_check_interval": f"{CLIENT_CHECK_INTERVAL}s",
         "timezone": "UTC",
     }
     return create_engine(
@@ -86,13 +88,14 @@ def _cooperate() -> None:
 def _wait(connection: Any) -> None:
     from gevent.socket import wait_read, wait_write
 
+    is_connecting = connection.status == psycopg2.extensions.STATUS_SETUP
+    timeout = CONNECT_TIMEOUT if is_connecting else STATEMENT_TIMEOUT + CONNECT_TIMEOUT
+    waits = {psycopg2.extensions.POLL_READ: wait_read, psycopg2.extensions.POLL_WRITE: wait_write}
     while (state := connection.poll()) != psycopg2.extensions.POLL_OK:
-        if state == psycopg2.extensions.POLL_READ:
-            wait_read(connection.fileno(), timeout=STATEMENT_TIMEOUT + CONNECT_TIMEOUT)
-        elif state == psycopg2.extensions.POLL_WRITE:
-            wait_write(connection.fileno(), timeout=STATEMENT_TIMEOUT + CONNECT_TIMEOUT)
-        else:
-            raise psycopg2.OperationalError(f"unexpected answer {state} of poll()")
+        try:
+            waits[state](connection.fileno(), timeout=timeout)
+        except TimeoutError as error:
+            raise psycopg2.OperationalError(f"no answer from the server within {timeout} s") from error
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from junctor.sql import base
 from junctor.sql.base import Object
@@ -50,7 +50,7 @@ class Shape:
 @cache
 def shape(cls: type[Object]) -> Shape:
     """The shape of a type."""
-    tables = tuple(cls.__mapper__.tables)
+    tables = cast(tuple[Table, ...], tuple(cls.__mapper__.tables))
     source: Any = tables[0]
     for table in tables[1:]:
         source = source.join(table, table.c.id == tables[0].c.id)
@@ -68,7 +68,7 @@ def shape(cls: type[Object]) -> Shape:
     index = {name: position for position, name in enumerate(chosen)}
     secrets = tuple((index[name], f"{cls.kind}.{name}") for name in base.secrets(cls))
     statement = select(*(column.label(f"f_{name}") for name, column in chosen.items())).select_from(source)
-    return Shape(cls, tables, columns, index, statement, secrets)  # type: ignore[arg-type]
+    return Shape(cls, tables, columns, index, statement, secrets)
 
 
 def _target(kind: str) -> Table:

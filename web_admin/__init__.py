@@ -1,1 +1,1 @@
-"""The web-admin (comes with the web-admin issue)."""
+"""The web-admin."""

@@ -11,6 +11,7 @@ import orjson
 from junctor.server.admin import cluster, deploy, enmasse
 from junctor.server.admin.objects import object_services
 from junctor.server.admin.service import AdminService
+from junctor.server.channels.rest import encode
 from junctor.server.service.base import Service
 from junctor.server.service.info import describe
 from junctor.sql.errors import BadRequest, Forbidden, InvalidInput, ServiceNotFound
@@ -27,9 +28,16 @@ PUBLIC = frozenset(
 OWN_PREFIXES = ("zato.", "junctor.", "pub.zato.")
 
 
-def envelope(service: Service, name: str, fields: dict[str, Any]) -> dict[str, Any]:
+def envelope(service: Service, name: str, fields: Any) -> dict[str, Any]:
     """An answer in the form of Zato's own services: ``zato_env`` beside the fields."""
     return {"zato_env": {"result": "ZATO_OK", "cid": service.cid, "details": ""}, name: fields}
+
+
+def unwrapped(answer: Any) -> Any:
+    """The fields of an answer that has an envelope; any other answer as it is."""
+    if isinstance(answer, dict) and "zato_env" in answer:
+        return next((value for key, value in answer.items() if key != "zato_env"), None)
+    return answer
 
 
 class Ping(Service):
@@ -48,32 +56,23 @@ class Invoke(AdminService):
     name = "zato.service.invoke"
 
     def handle(self) -> None:
-        """``name``; ``payload`` in base64; ``data_format``, json by default; ``async`` for an answer with the CID alone."""
+        """``name``; ``payload`` in base64; ``data_format``, json by default; ``is_async`` for an answer with the CID alone.
+
+        The answer is the service's output in base64, which is how Zato's clients want it.
+        """
         fields = self.fields
         name = self.text(fields, "name", "") or self.text(fields, "id", "")
         if not name:
             raise InvalidInput.one("name", "is required.")
         payload = self._payload(fields)
-        if fields.get("async"):
-            self.response.payload = envelope(
-                self, "zato_service_invoke_response", {"response": self._later(name, payload)}
-            )
-            return
-        timeout = fields.get("timeout")
-        answer = self.invoke(name, payload, timeout=float(timeout) if timeout else None)
-        data = (
-            answer
-            if isinstance(answer, bytes)
-            else answer.encode()
-            if isinstance(answer, str)
-            else orjson.dumps(answer, default=str)
-        )
+        if fields.get("is_async") or fields.get("async"):
+            answer: Any = {"cid": self.invoke_async(name, payload)}
+        else:
+            timeout = fields.get("timeout")
+            answer = unwrapped(self.invoke(name, payload, timeout=float(timeout) if timeout else None))
         self.response.payload = envelope(
-            self, "zato_service_invoke_response", {"response": b64encode(data).decode()}
+            self, "zato_service_invoke_response", b64encode(encode(answer)).decode()
         )
-
-    def _later(self, name: str, payload: Any) -> str:
-        return b64encode(orjson.dumps({"cid": self.invoke_async(name, payload)})).decode()
 
     def _payload(self, fields: dict[str, Any]) -> Any:
         encoded = fields.get("payload") or ""
@@ -107,7 +106,7 @@ class PublicInvoke(Service):
             answer = self.invoke(name, payload)
         except ServiceNotFound as error:
             raise BadRequest(self.cid, str(error)) from error
-        self.response.payload = answer["zato_ping_response"] if name == Ping.name else answer
+        self.response.payload = unwrapped(answer)
 
 
 def builtin_services() -> Iterator[type[Service]]:
@@ -126,6 +125,7 @@ CHANNELS: dict[str, dict[str, Any]] = {
         "service": Invoke.name,
         "security": ADMIN,
         "timeout": 330,
+        "error_format": "3.0",
     },
     "zato.service-invoker": {
         "url_path": "/zato/api/invoke/{service_name}",

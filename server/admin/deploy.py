@@ -33,8 +33,9 @@ class Deployed:
 def deploy(context: Context, sources: Mapping[str, str], *, who: str, cid: str = "") -> Deployed:
     """Stores files with their services, all of them or none.
 
-    ``sources`` maps file names to their texts.  Each is loaded here first.  Raises ``DeploymentRefused``, naming the file, the line and the reason, when one does not load, has a
-    service whose name another file has, or does not have one any more that something refers to.
+    ``sources`` maps file names to their texts.  Each is loaded here first.  Raises ``DeploymentRefused``, naming the file,
+    the line and the reason, when one does not load, has a service whose name another file has, or does not have one any
+    more that something refers to.
     """
     loaded = _tried(sources)
     with context.store.transaction(who=who, cid=cid) as transaction:

@@ -1,7 +1,7 @@
 """Keeping a worker's live objects at the newest version of the configuration.
 
-A message on Redis wakes the worker; so does the clock, every ``poll_interval`` seconds.  Either way it asks the database what is new, so a lost message,
-a dead Redis or a paused worker delays a change and never loses it.
+A message on Redis wakes the worker; so does the clock, every ``poll_interval`` seconds.  Either way it asks the database what
+is new, so a lost message, a dead Redis or a paused worker delays a change and never loses it.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Listener:
         while True:
             client = connect(self._redis_url, timeout=None)
             try:
-                with client.pubsub(ignore_subscribe_messages=False) as subscription:
+                with client.pubsub() as subscription:  # type: ignore[no-untyped-call]
                     subscription.subscribe(topic(self._store.cluster_id))
                     for message in subscription.listen():
                         if message["type"] == "subscribe" and was_down:

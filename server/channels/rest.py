@@ -38,6 +38,7 @@ class RestChannel(Live):
         self.name = config.name
         self.is_active: bool = config["is_active"]
         self.data_format: str = config["data_format"]
+        self.error_format: str = config["error_format"]
         self._service_id: int = config["service_id"]
         self._service: str = config["service"]
         self._security_id: int | None = config["security_id"]
@@ -135,7 +136,8 @@ class RestChannel(Live):
         self, environ: Mapping[str, Any], response: falcon.Response, made: Response, payload: Any
     ) -> None:
         data = encode(payload)
-        response.status = made.status_code if isinstance(made.status_code, str) else int(made.status_code)
+        status: int | str = made.status_code  # services may also give a whole status line
+        response.status = status
         response.content_type = made.content_type if made.has_content_type else self._content_type
         if made.has_headers:
             for name, value in made.headers.items():

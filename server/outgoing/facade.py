@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from junctor.server.runtime.live import Live, live_classes
@@ -16,7 +15,7 @@ class OutgoingLive(Live):
     """
 
     names: ClassVar[tuple[str, ...]]
-    view: ClassVar[Callable[[Mapping[str, Any]], Any]]
+    view: ClassVar[type[Any]]
     connection: Any
 
     def take_over(self, previous: Live | None) -> None:

@@ -30,7 +30,8 @@ class Live:
     * ``start``: connects, compiles, loads.  May block (in gevent's hub) and may raise: then the predecessor, if any, goes on.
     * ``take_over``: from now on this object is the one that is found, in the place of ``previous``.  Must neither block nor raise.
     * ``leave``: the object was deleted and is not found any more.  Must neither block nor raise.
-    * ``stop``: after ``take_over`` of a successor, or after ``leave``: lets calls finish that still use it, and closes.  May block; errors are logged.
+    * ``stop``: after ``take_over`` of a successor, or after ``leave``: lets calls finish that still use it, and closes.
+      May block; errors are logged.
     """
 
     kind: ClassVar[str]

@@ -56,8 +56,8 @@ class Registry:
     def apply(self, news: News) -> None:
         """Makes everything that changed live.
 
-        The new objects are built one after another while the old ones work on; then all are swapped without a pause, so nobody sees half of a version;
-        then the old ones are stopped.
+        The new objects are built one after another while the old ones work on; then all are swapped without a pause, so
+        nobody sees half of a version; then the old ones are stopped.
         """
         started = time.monotonic()
         changed = {(change.kind, change.object_id): change for change in news.changes}

@@ -18,8 +18,8 @@ def authenticate(
 ) -> ChannelSecurityInfo:
     """The caller.  Raises ``Unauthorized``, which is the same for every reason.
 
-    ``security_id`` is the channel's definition, None when anybody may call.  The definition is looked up at each request, so a changed password holds from
-    the next one on.  A definition that does not work lets nobody in.
+    ``security_id`` is the channel's definition, None when anybody may call.  The definition is looked up at each request, so a
+    changed password holds from the next one on.  A definition that does not work lets nobody in.
     """
     if security_id is None:
         return NO_SECURITY

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -61,12 +60,3 @@ class Result:
     cid: str
     payload: Any
     response: Response
-
-
-CURRENT: Final[ContextVar[Call | None]] = ContextVar("junctor_call", default=None)
-
-
-def current_cid() -> str:
-    """The correlation id of the call that this greenlet is in; '' if it is in none.  For log records."""
-    call = CURRENT.get()
-    return call.cid if call is not None else ""

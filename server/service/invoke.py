@@ -16,12 +16,14 @@ from typing import Final
 import gevent
 from gevent import getcurrent
 from gevent.pool import Pool
+from junctor.server import http_errors
+from junctor.server.log import current_cid
 from junctor.server.service.base import Platform, Service
-from junctor.server.service.call import CURRENT, Call, Result, new_cid
+from junctor.server.service.call import Call, Result, new_cid
 from junctor.server.service.channel import CHANNEL, ChannelInfo
 from junctor.server.service.info import Handler, Hooks, ServiceInfo
 from junctor.server.service.store import ServiceStore
-from junctor.sql.errors import CallFailed, CallRefused, CallTimeout, InvalidInput, NotFound, RequestRefused
+from junctor.sql.errors import CallFailed, CallRefused, CallTimeout
 
 logger = logging.getLogger("junctor.service")
 
@@ -72,24 +74,23 @@ class Invoker:
 
         Raises ``ServiceNotFound``; ``InvalidInput``; ``CallRefused`` if ``accept`` says no; ``CallTimeout`` at the call's
         deadline, which interrupts a service wherever it waits, but not while it computes; ``InvalidOutput``;
-        ``CallFailed``; or whatever the service raises.  Errors of calls from channels are logged here, with the traceback
-        unless they are the caller's, so a channel only maps them; a service that invokes another decides for itself.
+        ``CallFailed``; or whatever the service raises.  Only a time-out is logged here, with where the service was waiting:
+        errors are logged once, by whoever ends their way: a channel, the greenlet of an asynchronous call, or a service
+        that catches them.
         """
         if not call.cid:
             call.cid = new_cid()
-        token = CURRENT.set(call)
+        token = current_cid.set(call.cid)
         started = time.perf_counter()
         outcome = OK
         try:
             return self._run_in_time(self.store.get(call.service), call)
         except BaseException as error:
-            outcome = _outcome(error, call)
-            if call.depth == 0:
-                _log_failure(call, outcome, error)
+            outcome = _outcome(error)
             raise
         finally:
-            CURRENT.reset(token)
             self._record(call, time.perf_counter() - started, outcome)
+            current_cid.reset(token)
 
     def invoke_async(self, call: Call, callbacks: Sequence[str] = ()) -> str:
         """Starts the service in a greenlet of its own and returns the CID; its errors are logged.
@@ -127,8 +128,10 @@ class Invoker:
                 self.invoke(
                     Call(name, payload, channel=_CALLBACK, data_format=call.data_format, in_reply_to=call.cid)
                 )
-        except Exception as error:  # noqa: BLE001 - the end of the greenlet; invoke() has logged it
-            logger.debug("Asynchronous call %s ended with %s", call.cid, type(error).__name__)
+        except Exception:  # boundary: the end of the greenlet
+            logger.exception(
+                "The asynchronous call of service %s failed", call.service, extra={"cid": call.cid}
+            )
 
     def _run_in_time(self, info: ServiceInfo, call: Call) -> Result:
         if call.depth > self.settings.max_depth:
@@ -144,10 +147,11 @@ class Invoker:
         except gevent.Timeout as timeout:
             if timeout is not timer:
                 raise
+            logger.warning("Service %s did not finish in time", call.service, exc_info=timeout)
         finally:
             timer.close()
         call.timed_out = True
-        raise CallTimeout(f"Service {call.service!r} did not finish in {call.timeout or seconds:g} s")
+        raise CallTimeout(f"Service {call.service!r} did not finish in {seconds:.3g} s")
 
     def _run(self, info: ServiceInfo, call: Call) -> Result:
         service = info.cls()
@@ -169,11 +173,7 @@ class Invoker:
         threshold = self.store.settings(call.service).slow_threshold or settings.slow_threshold
         if seconds > threshold:
             logger.warning(
-                "Service %s took %.3f s, more than its threshold of %.3f s (CID %s)",
-                call.service,
-                seconds,
-                threshold,
-                call.cid,
+                "Service %s took %.3f s, more than its threshold of %.3f s", call.service, seconds, threshold
             )
 
 
@@ -215,7 +215,7 @@ def _run_logged(hook: Handler | None, service: Service) -> None:
     try:
         hook(service)
     except Exception:  # the contract: errors of these hooks do not fail the call
-        logger.exception("%s of service %s failed (CID %s)", hook.__name__, service.name, service.cid)
+        logger.exception("%s of service %s failed", hook.__name__, service.name)
 
 
 def _handler(info: ServiceInfo, service: Service) -> Handler:
@@ -230,7 +230,7 @@ def _handler(info: ServiceInfo, service: Service) -> Handler:
 
 def _method_not_allowed(info: ServiceInfo, method: str) -> Handler:
     def refuse(service: Service) -> None:
-        logger.info("Service %s has no handler for method %r (CID %s)", info.name, method, service.cid)
+        logger.info("Service %s has no handler for method %r", info.name, method)
         service.response.status_code = 405
         service.response.headers["Allow"] = ", ".join(sorted(info.verbs))
         service.response.payload = ""
@@ -238,29 +238,9 @@ def _method_not_allowed(info: ServiceInfo, method: str) -> Handler:
     return refuse
 
 
-def _outcome(error: BaseException, call: Call) -> str:
-    if isinstance(error, CallTimeout) and call.timed_out:
-        return TIMEOUT
-    if isinstance(error, gevent.Timeout):
+def _outcome(error: BaseException) -> str:
+    if isinstance(error, CallTimeout | gevent.Timeout):
         return TIMEOUT
     if not isinstance(error, Exception):
         return STOPPED
-    return REFUSED if _is_of_caller(error) else ERROR
-
-
-def _is_of_caller(error: BaseException) -> bool:
-    """Is it the caller's mistake rather than the service's?"""
-    if isinstance(error, RequestRefused):
-        return error.status < _SERVER_ERROR
-    return isinstance(error, InvalidInput | CallRefused | NotFound)
-
-
-def _log_failure(call: Call, outcome: str, error: BaseException) -> None:
-    if outcome == REFUSED:
-        logger.info("Service %s refused call %s: %s: %s", call.service, call.cid, type(error).__name__, error)
-    elif outcome == STOPPED:
-        logger.warning("Service %s was stopped in call %s", call.service, call.cid)
-    else:
-        logger.error(
-            "Service %s failed in call %s (%s)", call.service, call.cid, call.channel.type, exc_info=error
-        )
+    return REFUSED if http_errors.answer(error).status < _SERVER_ERROR else ERROR

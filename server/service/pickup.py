@@ -1,8 +1,9 @@
 """The pickup directory: a service file that is copied into it is deployed on all servers.
 
-One worker of a server watches; it holds a lock that the next one gets when it ends.  Looking at the names, sizes and times a few times a second costs
-microseconds, and works on any file system, network ones included.  Which text of a file has been handled is kept in a file, so that neither a restart nor another
-watcher deploys an old text again, while what was dropped when the server was down is deployed when it starts.
+One worker of a server watches; it holds a lock that the next one gets when it ends.  Looking at names, sizes and times a few
+times a second costs microseconds, and works on any file system, network ones included.  Which text of a file has been handled is
+kept in a file, so that neither a restart nor another watcher deploys an old text again, while what was dropped when the server
+was down is deployed when it starts.
 """
 
 from __future__ import annotations

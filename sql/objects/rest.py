@@ -44,7 +44,7 @@ def check_url_path(path: str) -> Iterable[Problem]:
     if "{" in rest or "}" in rest:
         yield Problem("url_path", "has a brace without its counterpart.")
     names = PLACEHOLDER.findall(path)
-    if bad := [name for name in names if not PLACEHOLDER_NAME.fullmatch(name)]:
+    if bad := [name for name in names if not (name.strip() and PLACEHOLDER_NAME.fullmatch(name))]:
         yield Problem(
             "url_path",
             f"has placeholders with characters that names cannot have: {', '.join(map(repr, bad))}.",
@@ -105,6 +105,12 @@ class ChannelRest(Object):
     )
     content_encoding: Mapped[str] = choice(
         "Content encoding", "Compression of responses for clients that accept it.", ("", "gzip"), default=""
+    )
+    error_format: Mapped[str] = choice(
+        "Error format",
+        "Shape of JSON error bodies; empty = the cluster's own.",
+        ("", "3.2", "3.0"),
+        default="",
     )
     timeout: Mapped[int] = integer(
         "Timeout", "After which the caller gets 504.", default=30, unit="s", min=1, max=3600
@@ -182,7 +188,12 @@ class OutgoingRest(Object):
         "Content type", "Of requests, instead of what the data format implies.", default=""
     )
     timeout: Mapped[int] = integer(
-        "Timeout", "For connecting, and for each wait for data.", default=10, unit="s", min=1, max=3600
+        "Timeout",
+        "For a whole call, from waiting for a free connection to the last byte.",
+        default=10,
+        unit="s",
+        min=1,
+        max=3600,
     )
     pool_size: Mapped[int] = integer(
         "Pool size",

@@ -122,6 +122,7 @@ def _rest() -> None:
         _text("data_format", 60),
         _text("content_type"),
         _text("content_encoding", 60),
+        _text("error_format", 60),
         _number("timeout"),
         _number("max_body_size"),
         _flag("merge_url_params_req"),
