@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import falcon
 import gevent
 import orjson
+
 from junctor.server import http_errors, metrics_total
 from junctor.server.channels.router import NotAllowed
 from junctor.server.http_settings import TrustedPeers
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 METHODS = ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE")
 LIVE, READY, METRICS = "/health/live", "/health/ready", "/metrics"
+FORWARDED = frozenset({"HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_X_ZATO_FORWARDED_FOR", "HTTP_VIA"})
 MAX_LOGGED_TEXT = 256  # characters of a path or a user agent in the access log
 log = logging.getLogger(__name__)
 
@@ -185,7 +187,7 @@ class Responder:
         """All metrics of the server, over all of its workers; for the server's own machine only, unless the settings say otherwise."""
         settings = self._context.settings
         environ = request.env
-        is_near = environ.get("REMOTE_ADDR") in ("127.0.0.1", "::1") and "HTTP_X_FORWARDED_FOR" not in environ
+        is_near = environ.get("REMOTE_ADDR") in ("127.0.0.1", "::1") and FORWARDED.isdisjoint(environ)
         if not (is_near or settings.metrics_public):
             answer = http_errors.answer(
                 Forbidden(msg="Metrics are for this machine only; see metrics_public in server.toml.")

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 import requests
+
 from junctor.sql.errors import InvalidInput, JunctorError, Problem, Unauthorized
 
 PATH = "/zato/admin/invoke"

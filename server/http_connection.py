@@ -13,6 +13,7 @@ import gevent
 import orjson
 from gevent import socket
 from gunicorn.workers.base_async import ALREADY_HANDLED
+
 from junctor.server.http_body import BUFFER_SIZE, Body, BodyStream, ChunkedBody, LengthBody
 from junctor.server.http_environ import connection_environ
 from junctor.server.http_proxy import parse_proxy_header

@@ -24,6 +24,7 @@ import logging
 from typing import Final
 
 from gevent import socket
+
 from junctor.server.http_request import Environ
 
 SERVER_SOFTWARE: Final = "junctor"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+
 from junctor.sql import errors
 
 # The first class that an error is an instance of decides.

@@ -13,6 +13,7 @@ from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+
 from junctor.server.http_settings import HTTPLimits, HTTPSettings
 from junctor.sql.errors import (
     BadRequest,
@@ -183,7 +184,7 @@ class RequestHead:
         expectation = environ.get("HTTP_EXPECT")
         self.expects_continue = False
         if expectation is not None:
-            if expectation.lower() != "100-continue":
+            if {member.strip() for member in expectation.lower().split(",")} != {"100-continue"}:
                 raise ExpectationFailed
             self.expects_continue = self.http_1_1
         if self._secure_headers:

@@ -11,6 +11,7 @@ import gevent
 from gevent import socket
 from gevent.event import Event
 from gevent.lock import BoundedSemaphore
+
 from junctor.server.http_connection import Connection
 from junctor.server.http_environ import ErrorStream, server_environ
 from junctor.server.http_request import Environ

@@ -16,6 +16,7 @@ from typing import Final
 
 import gevent
 from gevent import socket
+
 from junctor.server.http_settings import NEVER, HTTPLimits
 from junctor.sql.errors import ClientGone
 

@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 import gevent
 from gevent.event import Event
 from gunicorn.workers.ggevent import GeventWorker
+
 from junctor.server.http_request import Environ
 from junctor.server.http_response import Response
 from junctor.server.http_server import HTTPServer

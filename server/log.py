@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import logging
 import os
 import sys
@@ -37,13 +38,14 @@ class LogFile:
         self._descriptor = -1
         self._inode = -1
 
-    def append(self, lines: bytes) -> None:
-        """Writes ``lines`` in one go; raises ``OSError``."""
+    def append(self, lines: bytes) -> bytes:
+        """Writes ``lines`` in one go; what is left of them when the disk took only a part.  Raises ``OSError`` when it took nothing."""
         if not self._is_current():
             self._open()
-        os.write(self._descriptor, lines)
+        written = os.write(self._descriptor, lines)
         if os.fstat(self._descriptor).st_size >= self._size:
             self._rotate()
+        return lines[written:]
 
     def close(self) -> None:
         """Closes the file; the next ``append`` opens it again."""
@@ -93,6 +95,7 @@ class Batch:
         self._file = file
         self._lines: list[bytes] = []
         self._size = 0
+        self._enough = MAX_BATCH
         self.dropped = 0
         self.is_immediate = False
 
@@ -100,23 +103,25 @@ class Batch:
         """Adds a line, its newline included."""
         self._lines.append(line)
         self._size += len(line)
-        if self.is_immediate or self._size >= MAX_BATCH:
+        if self.is_immediate or self._size >= self._enough:
             self.flush()
 
     def flush(self) -> None:
         """Writes what waits.  While the file cannot be written, lines are kept, and dropped and counted when there are too many."""
         if not self._lines:
             return
-        lines, size = self._lines, self._size
-        self._lines, self._size = [], 0
+        lines, self._lines, self._size = self._lines, [], 0
+        text = b"".join(lines)
         try:
-            self._file.append(b"".join(lines))
+            while text:
+                text = self._file.append(text)
         except OSError as error:
             print(f"{self._file.path} cannot be written: {error}", file=sys.stderr)
-            if size < MAX_PENDING:
-                self._lines, self._size = lines + self._lines, size + self._size
+            if len(text) < MAX_PENDING:
+                self._lines, self._size = [text], len(text)
             else:
-                self.dropped += len(lines)
+                self.dropped += text.count(b"\n")
+        self._enough = self._size + MAX_BATCH  # a full disk is not tried again for every line
 
 
 class JsonFormatter(logging.Formatter):
@@ -135,7 +140,10 @@ class JsonFormatter(logging.Formatter):
             line["cid"] = cid
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
+        try:
+            return orjson.dumps(line, default=str).decode()
+        except orjson.JSONEncodeError:  # half a surrogate pair, say, which is no UTF-8
+            return json.dumps(line, default=str)
 
 
 class BatchHandler(logging.Handler):

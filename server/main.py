@@ -17,6 +17,7 @@ from typing import Any
 
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
+
 from junctor.server import compat, settings
 from junctor.server.app import App
 from junctor.server.context import Context
@@ -77,8 +78,8 @@ class Server(BaseApplication):  # type: ignore[misc]
             "timeout": given.worker_timeout,
             "graceful_timeout": given.graceful_timeout,
             "proxy_protocol": given.proxy_protocol,
-            "proxy_allow_ips": ",".join(item.partition("/")[0] for item in given.trusted_proxies),
-            "forwarded_allow_ips": ",".join(item.partition("/")[0] for item in given.trusted_proxies),
+            "proxy_allow_ips": ",".join(given.trusted_proxies),
+            "forwarded_allow_ips": ",".join(given.trusted_proxies),
             "proc_name": f"junctor {given.server_name}",
             "preload_app": True,
             "logger_class": MasterLogger,
@@ -92,6 +93,7 @@ class Server(BaseApplication):  # type: ignore[misc]
         }
         for name, value in options.items():
             self.cfg.set(name, value)
+        self.callable = None  # workers that start from now on get an application with these settings
 
     def load(self) -> App:
         """The application that workers serve."""

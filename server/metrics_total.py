@@ -15,10 +15,11 @@ from typing import Any
 
 import orjson
 from gevent import monkey
-from junctor.server.metrics import BUCKETS, Labels
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import CollectorRegistry
+
+from junctor.server.metrics import BUCKETS, Labels
 
 MAX_MESSAGE = 1 << 20
 DESCRIPTIONS = {
@@ -84,7 +85,7 @@ class Aggregator:
             try:
                 if incoming in ready:
                     self.add(orjson.loads(incoming.recv(MAX_MESSAGE)))
-                if listener in ready:
+                elif listener in ready:  # once everything that was sent before the question has been added
                     self._answer(listener)
             except (OSError, ValueError) as error:
                 log.warning("A message of the metrics could not be handled: %s", error)

@@ -5,10 +5,12 @@ What holds for a whole cluster is not here but in the object database, where it 
 
 from __future__ import annotations
 
+import math
 import os
 import tomllib
 from collections.abc import Mapping, MutableMapping
 from dataclasses import Field, dataclass, field, fields
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -144,11 +146,10 @@ def _parse(declared: Field[Any], value: Any) -> Any:
     if kind in ("int", "float"):
         return _number(declared.metadata, int if kind == "int" else float, value)
     if kind.startswith("list"):
-        return (
-            [item.strip() for item in value.split(",") if item.strip()]
-            if isinstance(value, str)
-            else list(value)
-        )
+        items = value.split(",") if isinstance(value, str) else value
+        if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+            raise ValueError("must be a list of texts.")
+        return [item.strip() for item in items if item.strip()]
     if not isinstance(value, str):
         raise ValueError("must be text.")
     return value
@@ -157,8 +158,11 @@ def _parse(declared: Field[Any], value: Any) -> Any:
 def _number(metadata: Mapping[str, Any], kind: type[int] | type[float], value: Any) -> float:
     try:
         number = kind(value)
-    except (TypeError, ValueError):
-        raise ValueError("must be a number.") from None
+        is_exact = not isinstance(value, bool) and math.isfinite(number) and number == float(value)
+    except (TypeError, ValueError, OverflowError):
+        is_exact = False
+    if not is_exact:
+        raise ValueError("must be a whole number." if kind is int else "must be a number.")
     low, high = metadata.get("low"), metadata.get("high")
     if (low is not None and number < low) or (high is not None and number > high):
         raise ValueError(
@@ -176,4 +180,9 @@ def _consistency(values: Mapping[str, Any]) -> list[Problem]:
         problems.append(Problem("proxy_protocol", "must be off, v1, v2 or auto."))
     if values.get("log_level", "INFO") not in ("DEBUG", "INFO", "WARNING", "ERROR"):
         problems.append(Problem("log_level", "must be DEBUG, INFO, WARNING or ERROR."))
+    for address in values.get("trusted_proxies", ()):
+        try:
+            ip_network(address)
+        except ValueError as error:
+            problems.append(Problem("trusted_proxies", f"must be IP addresses and networks: {error}."))
     return problems

@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 import gevent
+
 from junctor.server.admin.builtin import ensure_builtin
 from junctor.server.bus.client import Publisher
 from junctor.server.bus.listener import Convergence, Listener
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from junctor.server.context import Context
 
 RETRY_PAUSE = 1.0  # seconds
+ASYNC_CALLS_TIMEOUT = 5.0  # seconds
 FLUSH_INTERVAL = 0.5  # seconds
 log = logging.getLogger(__name__)
 
@@ -58,6 +60,8 @@ class Worker:
             self._pickup.stop()
         if hasattr(context, "listener"):
             context.listener.stop()
+            if unfinished := context.invoker.stop(ASYNC_CALLS_TIMEOUT):
+                log.warning("%d asynchronous calls were stopped before they had finished.", unfinished)
             try:
                 context.status.leave()
             except JunctorError as error:
@@ -127,6 +131,8 @@ class Worker:
 
     def _measured(self, service: str, seconds: float, outcome: str) -> None:
         metrics = self._context.metrics
+        if service not in self._context.services:
+            return  # what callers make up is no label: there would be no end to the series
         metrics.histogram("junctor_service_seconds", service=service).observe(seconds)
         if outcome != OK:
             metrics.counter("junctor_service_errors_total", service=service, outcome=outcome).inc()

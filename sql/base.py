@@ -10,8 +10,6 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, Protocol
 
-from junctor.sql import fields
-from junctor.sql.errors import Problem, UnknownKind
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -25,6 +23,9 @@ from sqlalchemy import (
     func,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from junctor.sql import fields
+from junctor.sql.errors import Problem, UnknownKind
 
 NAME = fields.Field(
     fields.FieldType.TEXT,

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import Connection, insert, select
+
 from junctor.sql.objects.cluster import ClusterRow
 from junctor.sql.tables.change import ConfigChange
-from sqlalchemy import Connection, insert, select
 
 CREATE, EDIT, DELETE = "create", "edit", "delete"
 

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg2.extensions
-from junctor.sql.errors import InvalidInput, SchemaOutdated, StoreUnavailable
 from sqlalchemy import Engine, create_engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from junctor.sql.errors import InvalidInput, SchemaOutdated, StoreUnavailable
 
 CONNECT_TIMEOUT = 5  # seconds
 STATEMENT_TIMEOUT = 30  # seconds

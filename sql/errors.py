@@ -25,6 +25,7 @@
     |   +-- ConnectionInactive  ... or is switched off
     +-- EnvironmentProblem      an environment's directory or one of its files is not what it must be
     |   +-- ProcessFailed       a process of the environment did not start or stop; says what its log says
+    +-- NotInTime               what was waited for did not happen in time
     +-- ClientGone              the client closed its connection before it had the whole response
     +-- RequestRefused          a client's request is answered with an HTTP status of its own
         +-- BadRequest 400, Unauthorized 401, Forbidden 403, MethodNotAllowed 405, NotAcceptable 406,
@@ -224,6 +225,10 @@ class EnvironmentProblem(JunctorError):
 
 class ProcessFailed(EnvironmentProblem):
     """A process of the environment did not start or stop."""
+
+
+class NotInTime(JunctorError):
+    """It did not happen in time."""
 
 
 class RequestRefused(JunctorError):

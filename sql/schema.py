@@ -11,9 +11,10 @@ from alembic.config import Config as AlembicConfig
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
+from sqlalchemy import Connection, Engine, text
+
 from junctor.sql.engine import database_errors
 from junctor.sql.errors import InvalidInput, SchemaOutdated
-from sqlalchemy import Connection, Engine, text
 
 SCRIPTS = Path(__file__).parent / "migrations"
 LOCK_ID = 0x6A756E63  # 'junc': any constant that all processes share

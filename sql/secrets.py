@@ -18,6 +18,7 @@ from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
 from junctor.sql.errors import SecretUnreadable
 
 PREFIX = "junctor.1."

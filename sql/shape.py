@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast
 
+from sqlalchemy import Column, Connection, Select, Table, select
+
 from junctor.sql import base
 from junctor.sql.base import Object
 from junctor.sql.config import Config
 from junctor.sql.secrets import Keyring
-from sqlalchemy import Column, Connection, Select, Table, select
 
 UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 
@@ -74,7 +75,7 @@ def shape(cls: type[Object]) -> Shape:
 def _target(kind: str) -> Table:
     """The table that has the names of a type or a family."""
     if kind in base.kinds():
-        return base.columns(base.kind_class(kind))["name"].table  # type: ignore[return-value]
+        return base.columns(base.kind_class(kind))["name"].table
     table: Table = base.Base.metadata.tables[kind]
     return table
 

@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import Connection, Engine, func, insert, select
+from sqlalchemy.exc import IntegrityError
+
 from junctor.sql import base, changes
 from junctor.sql.base import Object
 from junctor.sql.changes import Change
@@ -17,8 +20,6 @@ from junctor.sql.objects.cluster import ClusterRow
 from junctor.sql.secrets import Keyring
 from junctor.sql.shape import can_exist, find_id, shape
 from junctor.sql.transaction import Transaction
-from sqlalchemy import Connection, Engine, func, insert, select
-from sqlalchemy.exc import IntegrityError
 
 MAX_PAGE = 10_000
 MAX_OFFSET = 10**9

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from sqlalchemy import Connection, delete, func, insert, select, update
+
 from junctor.sql import base, changes, fields
 from junctor.sql.base import Object
 from junctor.sql.changes import CREATE, DELETE, EDIT, Change
@@ -12,7 +14,6 @@ from junctor.sql.config import Config
 from junctor.sql.errors import AlreadyExists, EditConflict, InUse, InvalidInput, NotFound, Problem
 from junctor.sql.secrets import Keyring, Secret
 from junctor.sql.shape import Shape, can_exist, find_id, logged, name_space, shape
-from sqlalchemy import Connection, delete, func, insert, select, update
 
 MAX_USERS_NAMED = 1000
 

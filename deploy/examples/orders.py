@@ -24,7 +24,11 @@ class GetOrder(Service):
     name = "orders.get"
 
     def handle_GET(self):
-        self.response.payload = {"order_id": self.request.input.order_id, "status": "shipped", "cid": self.cid}
+        self.response.payload = {
+            "order_id": self.request.input.order_id,
+            "status": "shipped",
+            "cid": self.cid,
+        }
 
     def handle_DELETE(self):
         self.logger.info("Order %s cancelled", self.request.input.order_id)

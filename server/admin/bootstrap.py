@@ -6,11 +6,12 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from sqlalchemy import Engine
+
 from junctor.server.admin.builtin import ADMIN, PUBLIC_API, builtin_services, create_builtin
 from junctor.sql import schema
 from junctor.sql.secrets import Keyring
 from junctor.sql.store import Store
-from sqlalchemy import Engine
 
 PASSWORD_BYTES = 24  # 192 bits
 

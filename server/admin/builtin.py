@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import orjson
+
 from junctor.server.admin import cluster, deploy, enmasse
 from junctor.server.admin.objects import object_services
 from junctor.server.admin.service import AdminService

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import func, insert, select
+
 from junctor.server.admin.service import DEFAULT_WAIT, MAX_WAIT, AdminService
 from junctor.server.service.hot_deploy import LoadedModule, deployment_order, load_source, publish, unload
 from junctor.sql.engine import database_errors
@@ -14,7 +16,6 @@ from junctor.sql.errors import DeploymentRefused, InUse, InvalidInput, NotFound
 from junctor.sql.store import Store
 from junctor.sql.tables.change import ServiceSourceVersion
 from junctor.sql.transaction import Transaction
-from sqlalchemy import func, insert, select
 
 if TYPE_CHECKING:
     from junctor.server.context import Context

@@ -44,12 +44,11 @@ class Export(AdminService):
         wanted = set(fields.get("kinds") or bulk_kinds())
         if unknown := wanted - set(bulk_kinds()):
             raise InvalidInput.one("kinds", f"there are no types {', '.join(sorted(unknown))} to export.")
+        internal = self.flag(fields, "internal")
         snapshot = self.context.store.snapshot()
         document = {}
         for kind in bulk_kinds():
-            objects = [
-                item for item in snapshot.objects[kind] if fields.get("internal") or not item["is_internal"]
-            ]
+            objects = [item for item in snapshot.objects[kind] if internal or not item["is_internal"]]
             if kind in wanted and objects:
                 document[kind] = [exported(item) for item in sorted(objects, key=lambda item: item.name)]
         self.response.payload = {"config_version": snapshot.version, "document": document}
@@ -73,13 +72,13 @@ class Import(AdminService):
         if not isinstance(document, dict):
             raise InvalidInput.one("document", "must be an object with a list of objects for each type.")
         owner = self.text(fields, "owner", "")
-        if fields.get("prune") and not owner:
+        prune, is_dry = self.flag(fields, "prune"), self.flag(fields, "dry_run")
+        if prune and not owner:
             raise InvalidInput.one("owner", "is required for pruning: only what has its label is deleted.")
         wait = self.number(fields, "wait", DEFAULT_WAIT, high=MAX_WAIT)
-        is_dry = bool(fields.get("dry_run"))
         with self.context.store.transaction(who=self.who, cid=self.cid, dry_run=is_dry) as transaction:
             _expect(transaction, fields.get("base_version"))
-            _Importer(transaction, owner).run(document, prune=bool(fields.get("prune")))
+            _Importer(transaction, owner).run(document, prune=prune)
         answer = {"changes": [shown(change) for change in transaction.changes], "dry_run": is_dry}
         if is_dry or not transaction.changes:
             self.response.payload = answer | {"config_version": transaction.version}

@@ -112,7 +112,7 @@ class GetList(ObjectService):
         page = self.context.store.find(
             self.kind,
             query=self.text(fields, "query", ""),
-            internal=bool(fields.get("internal", False)),
+            internal=self.flag(fields, "internal"),
             offset=int(self.number(fields, "offset", 0, high=2**31)),
             limit=int(self.number(fields, "limit", DEFAULT_PAGE, high=MAX_PAGE)),
         )

@@ -50,6 +50,13 @@ class AdminService(Service):
             raise InvalidInput.one(name, "must be text.")
         return value
 
+    def flag(self, fields: dict[str, Any], name: str) -> bool:
+        """A yes or no among the fields, no by default; raises ``InvalidInput``: the text 'false' must not mean yes."""
+        value = fields.get(name, False)
+        if not isinstance(value, bool):
+            raise InvalidInput.one(name, "must be true or false.")
+        return value
+
     def number(self, fields: dict[str, Any], name: str, default: float, *, high: float) -> float:
         """A number from 0 to ``high`` among the fields; raises ``InvalidInput``."""
         value = fields.get(name, default)

@@ -14,6 +14,7 @@ import gevent
 import redis
 from gevent.event import Event
 from gevent.lock import Semaphore
+
 from junctor.server.bus.client import connect, topic
 from junctor.server.runtime.registry import Registry
 from junctor.sql.errors import JunctorError, StoreUnavailable

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import falcon
 import gevent
 import orjson
+
 from junctor.server.channels.router import Route
 from junctor.server.runtime.live import Live
 from junctor.server.security.authenticate import authenticate

@@ -23,10 +23,11 @@ import gevent
 import gevent.monkey
 import requests
 import urllib3
-from junctor.sql.errors import ConnectionFailed, ConnectionTimeout
 from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 from urllib3.connection import HTTPConnection
+
+from junctor.sql.errors import ConnectionFailed, ConnectionTimeout
 
 MAX_REDIRECTS = 5
 

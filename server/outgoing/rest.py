@@ -22,10 +22,11 @@ from urllib.parse import urlencode
 
 import msgspec
 import requests
+from requests.structures import CaseInsensitiveDict
+
 from junctor.server.outgoing.http_pool import HttpPool, HttpRequest
 from junctor.server.outgoing.url_template import UrlTemplate
 from junctor.sql.errors import ConnectionFailed, ConnectionInactive, ConnectionNotFound
-from requests.structures import CaseInsensitiveDict
 
 MAX_RESPONSE_SIZE = 100 * 1024 * 1024
 

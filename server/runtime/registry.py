@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import gevent
+
 from junctor.server.runtime.live import Live, live_classes
 from junctor.sql import base
 from junctor.sql.changes import EDIT, Change
@@ -19,6 +21,7 @@ from junctor.sql.store import News, Snapshot
 if TYPE_CHECKING:
     from junctor.server.context import Context
 
+TURN = 0.005  # seconds that building may keep requests waiting at a time
 Key = tuple[str, int]
 log = logging.getLogger(__name__)
 
@@ -61,12 +64,8 @@ class Registry:
         """
         started = time.monotonic()
         changed = {(change.kind, change.object_id): change for change in news.changes}
-        built = [self._build(news.objects[key]) for key in self._in_order(changed) if key in news.objects]
-        gone = [
-            (name_space(base.kind_class(kind)), id_)
-            for kind, id_ in changed
-            if (kind, id_) not in news.objects
-        ]
+        built = self._build_all([news.objects[key] for key in self._in_order(changed) if key in news.objects])
+        gone = [(_space(kind), id_) for kind, id_ in changed if (kind, id_) not in news.objects]
         for change in news.changes:
             self._follow_rename(change)
         retired = self._swap(built, gone)
@@ -110,6 +109,17 @@ class Registry:
         order = {kind: position for position, kind in enumerate(base.kinds())}
         known = [key for key in changed if key[0] in order]
         return sorted(known, key=lambda key: (order[key[0]], key[1]))
+
+    def _build_all(self, configs: Iterable[Config]) -> list[Entry]:
+        """The entries of many configurations; others have their turn in between, however many there are."""
+        built = []
+        turn = time.monotonic()
+        for config in configs:
+            built.append(self._build(config))
+            if time.monotonic() - turn > TURN:
+                gevent.sleep(0)
+                turn = time.monotonic()
+        return built
 
     def _build(self, config: Config, *, quietly: bool = False) -> Entry:
         """The entry of a new configuration.  When it does not start, the live object that is there stays and works on."""

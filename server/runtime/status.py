@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import psutil
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+
 from junctor.sql import changes
 from junctor.sql.engine import database_errors
 from junctor.sql.store import Store
 from junctor.sql.tables.process import Worker
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 LOST_AFTER = 30  # seconds without a heartbeat, after which a worker does not count as live any more
 FORGOTTEN_AFTER = 600  # seconds without a heartbeat, after which its row is deleted

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Protocol
 
 import orjson
+
 from junctor.server.service.bunch import bunchify
 from junctor.server.service.call import Call, Result
 from junctor.server.service.channel import CHANNEL, DATA_FORMAT, ChannelInfo
@@ -205,7 +206,9 @@ class Service:
                 raise
             return None
         if serialize and not isinstance(response, str | bytes):
-            return orjson.dumps(response, option=orjson.OPT_NON_STR_KEYS).decode()
+            return orjson.dumps(
+                response, default=str, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z
+            ).decode()
         return bunchify(response) if as_bunch else response
 
     def invoke_by_impl_name(self, impl_name: str, *args: Any, **kwargs: Any) -> Any:

@@ -24,6 +24,7 @@ from threading import RLock
 from types import ModuleType
 
 import gevent
+
 from junctor.server.service.base import Service
 from junctor.server.service.info import ServiceInfo, describe, has_handler
 from junctor.sql.errors import DeploymentRefused
@@ -65,7 +66,7 @@ class _SourceLoader(InspectLoader):
         """The source of the module."""
         return self._source
 
-    def get_filename(self, fullname: str) -> str:  # noqa: ARG002
+    def get_filename(self, fullname: str) -> str:  # noqa: ARG002 - a loader has one module
         """The name that tracebacks show."""
         return self._code_name
 

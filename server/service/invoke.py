@@ -16,6 +16,7 @@ from typing import Final
 import gevent
 from gevent import getcurrent
 from gevent.pool import Pool
+
 from junctor.server import http_errors
 from junctor.server.log import current_cid
 from junctor.server.service.base import Platform, Service

@@ -30,6 +30,8 @@ class OutputPayload:
     def of(cls, names: frozenset[str], value: Any) -> OutputPayload:
         """The payload filled from ``value``: an object of any kind, or an iterable of such."""
         payload = cls(names)
+        if isinstance(value, OutputPayload):
+            value = content(value)
         if _is_iterable_of_rows(value):
             payload[:] = value
         else:
@@ -98,12 +100,7 @@ def content(payload: OutputPayload) -> dict[str, Any] | list[dict[str, Any]]:
 def _is_iterable_of_rows(value: Any) -> bool:
     if isinstance(value, list | set | frozenset):
         return True
-    if (
-        isinstance(value, Mapping)
-        or hasattr(value, "_mapping")
-        or hasattr(value, "_asdict")
-        or is_dataclass(value)
-    ):
+    if isinstance(value, Mapping) or hasattr(value, "_asdict") or is_dataclass(value):
         return False
     return hasattr(value, "__iter__")
 
@@ -115,13 +112,11 @@ def _fields(names: frozenset[str], source: Any) -> dict[str, Any]:
 
 
 def _getter(source: Any) -> Callable[[str, Any], Any]:
-    if isinstance(source, OutputPayload):
-        return source._values.get
     if isinstance(source, Mapping):
         return source.get
-    mapping = getattr(
-        source, "_mapping", None
-    )  # a row of SQLAlchemy: its own ``count`` and ``index`` are methods
-    if isinstance(mapping, Mapping):
-        return mapping.get
+    if hasattr(
+        source, "_asdict"
+    ):  # a row or a named tuple: as attributes, ``count`` and ``index`` are methods
+        values: dict[str, Any] = source._asdict()
+        return values.get
     return lambda name, default: getattr(source, name, default)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import gevent
 import orjson
+
 from junctor.server.admin.deploy import deploy, digest_of
 from junctor.sql.errors import DeploymentRefused, JunctorError
 
@@ -118,7 +119,11 @@ class Pickup:
             return (self._directory / name).read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
             self._refuse(name, f"{name} is not text in UTF-8: {error}")
-            return None
+        except FileNotFoundError:
+            log.debug("%s is gone again.", name)
+        except OSError as error:
+            self._refuse(name, f"{name} cannot be read: {error}")
+        return None
 
     def _deploy(self, sources: dict[str, str]) -> None:
         """Deploys the files together; when they are refused together, one by one, so that a broken file does not hold up another."""

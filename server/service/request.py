@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import falcon
 from falcon.media.multipart import BodyPart, MultipartFormHandler
 from falcon.uri import parse_query_string
+
 from junctor.server.service.bunch import Bunch, Input, bunchify
 from junctor.server.service.channel import PARAMS_PRIORITY
 from junctor.sql.errors import InvalidInput

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from alembic import context
+
 from junctor.sql import base
 from junctor.sql.tables import change, process
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from junctor.sql.base import Base, Object
-from junctor.sql.fields import choice, integer, text
 from sqlalchemy import BigInteger, DateTime, Identity, String, UniqueConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column
+
+from junctor.sql.base import Base, Object
+from junctor.sql.fields import choice, integer, text
 
 
 class ClusterRow(Base):

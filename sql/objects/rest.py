@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from sqlalchemy import Index, UniqueConstraint
+from sqlalchemy.orm import Mapped
+
 from junctor.sql.base import Object, Reader
 from junctor.sql.errors import Problem
 from junctor.sql.fields import boolean, choice, integer, ref, text
-from sqlalchemy import Index, UniqueConstraint
-from sqlalchemy.orm import Mapped
 
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 MEDIA_TYPE = re.compile(r"[\w.+!#$&^-]+/[\w.+!#$&^-]+(\s*;\s*[\w-]+=[^;]+)*", re.ASCII)

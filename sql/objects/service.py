@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from junctor.sql.base import Object
-from junctor.sql.fields import boolean, integer, ref, text
 from sqlalchemy import UniqueConstraint
 from sqlalchemy.orm import Mapped
+
+from junctor.sql.base import Object
+from junctor.sql.fields import boolean, integer, ref, text
 
 
 class ServiceSource(Object):

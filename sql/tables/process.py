@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from junctor.sql.base import Base
 from sqlalchemy import BigInteger, DateTime, ForeignKey, Identity, Integer, String, func
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
+
+from junctor.sql.base import Base
 
 
 class Worker(Base):

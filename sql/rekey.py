@@ -1,0 +1,91 @@
+"""Encrypting every stored secret again, with the key that is active now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import Column, Connection, Table, bindparam, select, text, update
+
+from junctor.sql import base, changes
+from junctor.sql.engine import database_errors
+from junctor.sql.secrets import Keyring
+from junctor.sql.store import Store
+
+BATCH = 1000  # rows that are read and written at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Rekeyed:
+    """How many secrets are stored, and how many of them had another key than the active one."""
+
+    total: int
+    changed: int
+
+
+def rekey(store: Store) -> Rekeyed:
+    """Encrypts the secrets of the cluster's objects with the active key of its keyring: all of them, or none.
+
+    Values stay what they are, so it makes no version of the configuration and no worker has to do anything.  Writers wait meanwhile.
+    Raises ``SecretUnreadable`` when the key of a stored secret is missing, ``StoreUnavailable`` or ``SchemaOutdated``.
+    """
+    return _each(store, write=True)
+
+
+def outdated(store: Store) -> Rekeyed:
+    """The same count, with nothing changed: ``changed`` is how many secrets the active key would have to replace."""
+    return _each(store, write=False)
+
+
+def _each(store: Store, *, write: bool) -> Rekeyed:
+    total = changed = 0
+    with database_errors(), store.engine.begin() as connection:
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
+        changes.lock_version(connection, store.cluster_id)
+        for cls in base.kinds().values():
+            for name in base.secrets(cls):
+                field = f"{cls.kind}.{name}"
+                for rows in _batches(
+                    connection, base.columns(cls)["cluster_id"], base.columns(cls)[name], store
+                ):
+                    total += len(rows)
+                    old = [(key, stored) for key, stored in rows if not store.keyring.is_current(stored)]
+                    changed += len(old)
+                    if old and write:
+                        _write(connection, base.columns(cls)[name], _renewed(store.keyring, field, old))
+    return Rekeyed(total, changed)
+
+
+def _batches(
+    connection: Connection, cluster: Column[int], column: Column[str], store: Store
+) -> Iterator[list[tuple[int, str]]]:
+    """The ids and stored values of a secret field that are not empty, by id."""
+    table: Table = column.table
+    source = table if cluster.table is table else table.join(cluster.table, cluster.table.c.id == table.c.id)
+    last = 0
+    while True:
+        statement = (
+            select(table.c.id, column)
+            .select_from(source)
+            .where(cluster == store.cluster_id, column != "", table.c.id > last)
+            .order_by(table.c.id)
+            .limit(BATCH)
+        )
+        rows = [(row[0], row[1]) for row in connection.execute(statement)]
+        if not rows:
+            return
+        yield rows
+        last = rows[-1][0]
+
+
+def _renewed(keyring: Keyring, field: str, rows: list[tuple[int, str]]) -> list[dict[str, object]]:
+    return [
+        {"key": key, "value": keyring.encrypt(keyring.decrypt(stored, field).reveal(), field)}
+        for key, stored in rows
+    ]
+
+
+def _write(connection: Connection, column: Column[str], values: list[dict[str, object]]) -> None:
+    table: Table = column.table
+    statement = update(table).where(table.c.id == bindparam("key")).values({column.name: bindparam("value")})
+    connection.execute(statement, values)

@@ -1,0 +1,1 @@
+"""What tests of every kind share; import it as ``tests.helpers``."""

@@ -1,0 +1,36 @@
+"""Waiting for a condition instead of sleeping for a guess."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+Found = TypeVar("Found")
+
+INTERVAL = 0.02  # seconds between two looks
+
+
+def wait_until(condition: Callable[[], Found], timeout: float = 10.0, message: str = "") -> Found:
+    """What ``condition()`` returned as soon as it was true.
+
+    Raises ``AssertionError`` with ``message`` after ``timeout`` seconds; the condition is looked at once more then.
+    What ``condition`` raises is raised.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        late = time.monotonic() >= deadline
+        if found := condition():
+            return found
+        if late:
+            raise AssertionError(message or f"not true within {timeout:g} s: {condition}")
+        time.sleep(INTERVAL)
+
+
+def succeeds(action: Callable[[], object], *errors: type[Exception]) -> bool:
+    """Whether ``action()`` returns; False when it raises one of ``errors``: for conditions of ``wait_until``."""
+    try:
+        action()
+    except errors:
+        return False
+    return True
