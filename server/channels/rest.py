@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +18,19 @@ from junctor.server.service.call import Call
 from junctor.server.service.channel import CHANNEL, ChannelInfo
 from junctor.server.service.request import HTTPRequest, parse_query
 from junctor.sql.config import Config
-from junctor.sql.errors import BadRequest, PayloadTooLarge
+from junctor.sql.errors import BadRequest, InvalidOutput, PayloadTooLarge, Problem
 from junctor.sql.objects.rest import methods
 
 if TYPE_CHECKING:
     from junctor.server.context import Context
     from junctor.server.service.response import Response
 
+OK = 200
 CONTENT_TYPES = {"json": "application/json", "form": "application/x-www-form-urlencoded", "": "text/plain"}
+STATUS = re.compile(r"[2-5]\d\d( [\t\x20-\x7e]*)?", re.ASCII)
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 9110, section 5.1
+HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+NO_WEIGHT = re.compile(r"q=0(\.0{1,3})?")  # RFC 9110, section 12.4.2
 GZIP_FROM = 1024  # bytes; smaller responses would not get smaller
 GZIP_INLINE = 65_536  # bytes; larger ones are compressed in a thread, so that others go on
 
@@ -138,26 +144,55 @@ class RestChannel(Live):
     ) -> None:
         data = encode(payload)
         status: int | str = made.status_code  # services may also give a whole status line
-        response.status = status
-        response.content_type = made.content_type if made.has_content_type else self._content_type
-        if made.has_headers:
-            for name, value in made.headers.items():
-                response.set_header(name, str(value))
+        headers = {name: str(value) for name, value in made.headers.items()} if made.has_headers else {}
+        if made.has_content_type:
+            headers["Content-Type"] = made.content_type
         if made.content_encoding:
-            response.set_header("Content-Encoding", made.content_encoding)
-        elif self._gzip:
+            headers["Content-Encoding"] = made.content_encoding
+        if status != OK or headers:
+            self._check(status, headers)
+        response.status = status
+        response.content_type = self._content_type
+        for name, value in headers.items():
+            if name.lower() == "set-cookie":
+                response.append_header(name, value)
+            else:
+                response.set_header(name, value)
+        if self._gzip and not made.content_encoding:
             data = self._compressed(environ, response, data)
         response.data = data
 
+    def _check(self, status: int | str, headers: Mapping[str, str]) -> None:
+        """Raises ``InvalidOutput`` for what cannot be sent: better here, where the error has its CID, than on the wire."""
+        problems = [
+            Problem("headers", f"{name!r}: {value!r} is no header.")
+            for name, value in headers.items()
+            if not (HEADER_NAME.fullmatch(name) and HEADER_VALUE.fullmatch(value))
+        ]
+        text = str(int(status)) if isinstance(status, int) else str(status)
+        if not STATUS.fullmatch(text):
+            problems.append(Problem("status_code", f"{status!r} is no HTTP status."))
+        if problems:
+            raise InvalidOutput(self._service_name(), problems)
+
     def _compressed(self, environ: Mapping[str, Any], response: falcon.Response, data: bytes) -> bytes:
         response.set_header("Vary", "Accept-Encoding")
-        if len(data) < GZIP_FROM or "gzip" not in environ.get("HTTP_ACCEPT_ENCODING", ""):
+        if len(data) < GZIP_FROM or not accepts_gzip(environ.get("HTTP_ACCEPT_ENCODING", "")):
             return data
         response.set_header("Content-Encoding", "gzip")
         if len(data) < GZIP_INLINE:
             return gzip.compress(data, 6, mtime=0)
         compressed: bytes = gevent.get_hub().threadpool.apply(gzip.compress, (data, 6))
         return compressed
+
+
+def accepts_gzip(header: str) -> bool:
+    """Whether an Accept-Encoding header names gzip, and not with a weight of zero."""
+    for item in header.split(","):
+        coding, _, weight = item.partition(";")
+        if coding.strip().lower() == "gzip":
+            return not NO_WEIGHT.fullmatch(weight.strip().lower())
+    return False
 
 
 def encode(payload: Any) -> bytes:

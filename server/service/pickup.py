@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+from importlib.util import decode_source
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -116,9 +117,9 @@ class Pickup:
             self._refuse(name, f"{name} has more than {MAX_SIZE} bytes.")
             return None
         try:
-            return (self._directory / name).read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            self._refuse(name, f"{name} is not text in UTF-8: {error}")
+            return decode_source((self._directory / name).read_bytes())
+        except (SyntaxError, UnicodeDecodeError, LookupError) as error:
+            self._refuse(name, f"{name} is not text in the encoding that it declares, or UTF-8: {error}")
         except FileNotFoundError:
             log.debug("%s is gone again.", name)
         except OSError as error:

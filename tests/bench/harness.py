@@ -23,7 +23,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -37,6 +37,7 @@ HOST = "127.0.0.1"
 # How long a server may take to answer its first connection, and to stop, in seconds.
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 15.0
+_POLL = 0.05
 
 _UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 
@@ -120,8 +121,6 @@ class Server(AbstractContextManager["Server"]):
     def _wait_until_it_listens(self) -> None:
         end = time.monotonic() + START_TIMEOUT
         while time.monotonic() < end:
-            if self.process.poll() is not None:
-                raise BenchmarkFailed(f"{self.name} stopped at once")
             try:
                 with socket.create_connection((HOST, self.port), timeout=1):
                     pass
@@ -129,7 +128,9 @@ class Server(AbstractContextManager["Server"]):
                     urllib.request.urlopen(f"http://{HOST}:{self.port}{self.ready}", timeout=1).close()
                 return
             except OSError:
-                time.sleep(0.05)
+                with suppress(subprocess.TimeoutExpired):
+                    self.process.wait(_POLL)
+                    raise BenchmarkFailed(f"{self.name} stopped at once") from None
         raise BenchmarkFailed(f"{self.name} does not listen on port {self.port}")
 
 

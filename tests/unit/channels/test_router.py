@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+
 from junctor.server.channels.router import Match, NotAllowed, Route, Router, compile_pattern
 from junctor.sql.errors import AlreadyExists, InvalidInput, NotFound
 

@@ -17,6 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
 from junctor.server.outgoing.rest import ApiKey, BasicAuth, RestConfig, RestConnection, RestConnections
 from junctor.sql.errors import (
     ConnectionFailed,

@@ -1,6 +1,7 @@
 """Addresses with parameters."""
 
 import pytest
+
 from junctor.server.outgoing.url_template import UrlTemplate
 from junctor.sql.errors import InvalidInput
 

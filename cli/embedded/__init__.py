@@ -1,0 +1,1 @@
+"""Programs that Junctor brings along: PostgreSQL, Valkey and HAProxy as processes of an environment."""
