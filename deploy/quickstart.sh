@@ -45,7 +45,7 @@ install() {
   local stamp=$PWD/.venv/junctor-quickstart needed
   needed=$(cat setup.py deploy/constraints.txt <(echo "$PWD") | sha256sum)
   [[ $(cat "$stamp" 2>/dev/null) == "$needed" ]] && return
-  quiet "$BIN/python" -m pip install --disable-pip-version-check --root-user-action=ignore --quiet \
+  quiet "$BIN/python" -m pip install --disable-pip-version-check --root-user-action=ignore --quiet --use-pep517 \
     --constraint deploy/constraints.txt --editable ".[embedded]"
   echo "$needed" >"$stamp"
 }

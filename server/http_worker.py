@@ -11,6 +11,9 @@ are replaced by HTTPLimits.  TLS and HTTP/2 end at the load balancer.
 The WSGI application may have an attribute ``on_drain``, a callable without arguments.  It is called once, as soon as the
 worker has been told to stop and before it stops to accept, so that the application's readiness can fail first, and so
 that it can end what would not end by itself, such as WebSocket sessions.  It must not wait.
+
+It may also have an attribute ``may_accept``, a gevent event: the worker accepts connections once it is set, and clients wait in the
+kernel's queue, or are served by other workers, until then.
 """
 
 from __future__ import annotations
@@ -101,9 +104,13 @@ class HTTPWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         )
         self._server = server
         heartbeat = gevent.spawn(self._beat)
-        server.start()
-        self._stop.wait()
-        self._drain(server)
+        may_accept = getattr(self.wsgi, "may_accept", None)
+        if may_accept is not None:
+            gevent.wait([may_accept, self._stop], count=1)
+        if not self._stop.is_set():
+            server.start()
+            self._stop.wait()
+            self._drain(server)
         heartbeat.kill()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

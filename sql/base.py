@@ -63,7 +63,8 @@ class Object(Base):
     ``kind`` names the type everywhere; ``label`` is what people read.  ``verbs`` are the changes that surfaces offer.
     ``service_prefix`` is the name of its administrative services without the verb.  The aliases are Zato's own names:
     ``enmasse_aliases`` for keys of enmasse files and ``command_aliases`` for the part of commands behind the verb.
-    ``needs_live`` says whether workers keep a live counterpart.
+    ``needs_live`` says whether workers keep a live counterpart; objects that are not ``is_renamable`` are known to
+    code by their names.
     """
 
     __abstract__ = True
@@ -75,6 +76,7 @@ class Object(Base):
     enmasse_aliases: ClassVar[tuple[str, ...]] = ()
     command_aliases: ClassVar[tuple[str, ...]] = ()
     needs_live: ClassVar[bool] = True
+    is_renamable: ClassVar[bool] = True
     is_family: ClassVar[bool] = False
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)

@@ -21,6 +21,7 @@ from junctor.sql.secrets import Keyring
 from junctor.sql.shape import can_exist, find_id, shape
 from junctor.sql.transaction import Transaction
 
+MAX_NEWS = 1_000  # versions
 MAX_PAGE = 10_000
 MAX_OFFSET = 10**9
 MAX_HISTORY = 1000
@@ -41,6 +42,7 @@ class News:
     version: int
     changes: Sequence[Change]
     objects: Mapping[tuple[str, int], Config]
+    is_complete: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,11 +181,17 @@ class Store:
             return Snapshot(version, {kind: self._all(connection, cls) for kind, cls in base.kinds().items()})
 
     def news(self, version: int) -> News:
-        """What changed after ``version``, with the changed objects as they are now."""
+        """What changed after ``version``, with the changed objects as they are now.
+
+        Not complete after more than ``MAX_NEWS`` versions, or when the database is at an earlier version, because an old state of
+        it was restored: then only a snapshot tells.
+        """
         with database_errors(), self._frozen() as connection:
             now = changes.current_version(connection, self.cluster_id)
             if now == version:
                 return News(now, (), {})
+            if not version < now <= version + MAX_NEWS:
+                return News(now, (), {}, is_complete=False)
             found = changes.since(connection, self.cluster_id, version)
             wanted: dict[str, set[int]] = {}
             for change in found:

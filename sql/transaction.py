@@ -30,6 +30,7 @@ class Transaction:
         self.keyring = keyring
         self.version = changes.lock_version(connection, cluster_id)
         self.changes: list[Change] = []
+        self._ids: dict[tuple[str, str], int] = {}
 
     def create(
         self, kind: str, data: Mapping[str, Any], *, system: Mapping[str, Any] | None = None
@@ -74,6 +75,10 @@ class Transaction:
         complete = current | given | _own(cls, system)
         values = self._checked(cls, complete, object_id=before.id)
         if values["name"] != before.name:
+            if not cls.is_renamable:
+                raise InvalidInput.one(
+                    "name", f"of a {cls.label} cannot be changed: code knows it by this name."
+                )
             self._free_name(cls, values["name"])
         row = self._row(cls, {n: v for n, v in values.items() if not _same(before, n, v)})
         row |= {n: v for n, v in (system or {}).items() if n in base.SYSTEM_COLUMNS and before[n] != v}
@@ -181,7 +186,14 @@ class Transaction:
         return row
 
     def _reference(self, kind: str, name: str) -> int | None:
-        return find_id(self.connection, self.cluster_id, kind, name)
+        """The id of what a reference names; remembered, since the objects of a document refer to the same few."""
+        key = (kind, name)
+        if (
+            key not in self._ids
+            and (found := find_id(self.connection, self.cluster_id, kind, name)) is not None
+        ):
+            self._ids[key] = found
+        return self._ids.get(key)
 
     def _free_name(self, cls: type[Object], name: str) -> None:
         if find_id(self.connection, self.cluster_id, name_space(cls), name) is not None:
@@ -212,6 +224,8 @@ class Transaction:
     def _record(self, verb: str, before: Config | None, after: Config | None) -> None:
         config = after or before
         assert config is not None
+        if before is not None and (after is None or after.name != before.name):
+            self._ids.clear()
         old = logged(before, self.keyring) if before else None
         new = logged(after, self.keyring) if after else None
         self.changes.append(Change(config.kind, config.id, config.name, verb, old, new, self.version + 1))

@@ -24,12 +24,10 @@ STEP=0
 TOTAL=2
 FAILED=()
 
-say() { printf '%s\n' "$@"; }
+# shellcheck source=deploy/python_venv.sh
+source deploy/python_venv.sh
 
-die() {
-  say "$*" >&2
-  exit 1
-}
+say() { printf '%s\n' "$@"; }
 
 # limited COMMAND...: the command, for as long as is left of the time for everything.
 limited() {
@@ -55,38 +53,18 @@ step() {
   return "$status"
 }
 
-# make_venv DIRECTORY: a virtual environment, also where Debian has left ensurepip out of Python.
-make_venv() {
-  local python=${PYTHON:-python3}
-  command -v "$python" >/dev/null || die "There is no $python; install Python 3.11 or newer, or set PYTHON."
-  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-    die "$("$python" --version) is too old; Junctor needs Python 3.11 or newer. Set PYTHON to one."
-  "$python" -m venv "$1" >/dev/null 2>&1 && return
-  rm -rf "$1"
-  if "$python" -m virtualenv --version >/dev/null 2>&1; then
-    "$python" -m virtualenv --quiet "$1"
-  elif [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
-    say "This Python has no venv; installing Debian's python3-venv."
-    apt-get -qq update
-    DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends python3-venv >/dev/null
-    "$python" -m venv "$1"
-  else
-    die "This Python cannot make virtual environments. Install one of: 'apt-get install python3-venv' (as root)," \
-      "or '$python -m pip install --user virtualenv'; then run this again."
-  fi
-}
-
 environment() (
   if "$BIN/python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
     say "Using $("$BIN/python" --version) in .venv."
   else
     rm -rf "$VENV"
-    make_venv "$VENV"
+    make_venv "$VENV" || return
     say "Made .venv with $("$BIN/python" --version)."
   fi
 )
 
 # install_into DIRECTORY [PIP OPTION...]: Junctor with its extras, its client, and what only tests need.
+# Without --use-pep517, the pip of Debian 12 would install it in a way that cannot map the folders to the packages.
 install_into() {
   local pip=("$1/bin/python" -m pip --disable-pip-version-check install --quiet --quiet)
   [[ $(id -u) != 0 ]] || export PIP_ROOT_USER_ACTION=ignore
@@ -156,7 +134,7 @@ lints() {
   step "ruff check" limited "$BIN/ruff" check --quiet "${SOURCES[@]}" || true
   step "ruff format" limited "$BIN/ruff" format --check --quiet --diff "${SOURCES[@]}" || true
   step "mypy" types || true
-  step "import-linter" limited "$BIN/lint-imports" --no-cache || true
+  step "import-linter" limited "$BIN/lint-imports" --no-cache --no-logo || true
 }
 
 quick_tests() {

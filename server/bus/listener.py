@@ -67,8 +67,11 @@ class Listener:
         with self._turn:
             news = self._store.news(self._registry.version)
             if news.version != self._registry.version:
-                self._registry.apply(news)
-                self._applied(news.version)
+                if news.is_complete:
+                    self._registry.apply(news)
+                else:
+                    self._registry.replace_all(self._store.snapshot())
+                self._applied(self._registry.version)
             return self._registry.version
 
     def wake(self) -> None:

@@ -56,6 +56,18 @@ class Registry:
         self._retry()
         self.version = snapshot.version
 
+    def replace_all(self, snapshot: Snapshot) -> None:
+        """Makes what the snapshot has live, and nothing else: for a worker that is too far behind, or ahead of a restored database."""
+        configs = [config for group in snapshot.objects.values() for config in group]
+        wanted = {(_space(config.kind), config.id) for config in configs}
+        built = self._build_all(configs)
+        retired = self._swap(built, [key for key in self._entries if key not in wanted])
+        retired += self._retry()
+        log.warning("Everything was loaded anew: version %d in place of %d.", snapshot.version, self.version)
+        self.version = snapshot.version
+        for live in retired:
+            self._stop(live)
+
     def apply(self, news: News) -> None:
         """Makes everything that changed live.
 

@@ -16,6 +16,7 @@ class ServiceSource(Object):
     __table_args__ = (UniqueConstraint("cluster_id", "name"),)
     kind, label = "service_source", "Service source"
     verbs = frozenset({"delete"})
+    is_renamable = False
 
     content: Mapped[str] = text("Content", "The text of the file.", max=5_000_000, large=True, default="")
     digest: Mapped[str] = text("Digest", "SHA-256 of the file, in hex.", max=64, read_only=True, default="")
@@ -29,6 +30,7 @@ class Service(Object):
     __table_args__ = (UniqueConstraint("cluster_id", "name"),)
     kind, label = "service", "Service"
     verbs = frozenset({"edit"})
+    is_renamable = False
 
     is_active: Mapped[bool] = boolean("Active", "Whether it can be invoked at all.", default=True)
     slow_threshold: Mapped[int] = integer(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from junctor.sql import schema
@@ -13,11 +14,20 @@ from tests.helpers.postgres import PostgresServer
 from tests.helpers.valkey import ValkeyServer
 
 
+@dataclass(frozen=True, slots=True)
+class BenchCluster:
+    """A cluster that exists, and its stores, which run."""
+
+    cluster: ClusterUnderTest
+    postgres: PostgresServer
+    valkey: ValkeyServer
+
+
 @contextmanager
 def bench_cluster(
     directory: Path, *, workers: Sequence[int] = (1,), **settings: object
-) -> Iterator[ClusterUnderTest]:
-    """A cluster that exists, but does not run, on a PostgreSQL that writes to the disk as in production, and a Valkey."""
+) -> Iterator[BenchCluster]:
+    """A cluster that does not run yet, on a PostgreSQL that writes to the disk as in production, and a Valkey."""
     directory.chmod(0o755)
     for name in ("postgres", "valkey"):
         (directory / name).mkdir()
@@ -28,6 +38,7 @@ def bench_cluster(
     postgres.create()
     postgres.start()
     valkey.start()
+    cluster = None
     try:
         postgres.execute("CREATE DATABASE bench")
         url = postgres.url("bench")
@@ -38,7 +49,9 @@ def bench_cluster(
             directory, odb_url=url, redis_url=valkey.url, workers=workers, settings=settings
         )
         cluster.create()
-        yield cluster
+        yield BenchCluster(cluster, postgres, valkey)
     finally:
+        if cluster is not None:
+            cluster.kill()
         valkey.stop()
         postgres.stop()

@@ -3,7 +3,8 @@
     python tests/bench/rest.py [--seconds 5] [--rounds 3] [--connections 16]
 
 ``stock`` is the echo on gunicorn's gevent worker, ``worker`` the echo on our worker, ``channel`` the whole of Junctor: routing, Basic Auth,
-parsing and checking the input, a service, rendering the output, metrics and the access log.  Prints all three, the memory of an idle worker,
+parsing and checking the input, a service, rendering the output, metrics and the access log.  Prints all three, the memory of an idle
+worker,
 and ``ratio_stock=R ratio_worker=R``; fails below 1.5 and 0.5, or when the channel's p99 is more than twice the one of ``worker``.
 """
 
@@ -49,7 +50,7 @@ BODY = (
     + b"x" * 114
     + b'"}'
 )
-PASSWORD = "benchmark"  # noqa: S105 - of a channel that lives as long as the benchmark
+PASSWORD = "benchmark"
 
 
 def main() -> int:
@@ -61,7 +62,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--connections", type=int, default=16)
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="junctor-bench-") as name, bench_cluster(Path(name)) as cluster:
+    with tempfile.TemporaryDirectory(prefix="junctor-bench-") as name, bench_cluster(Path(name)) as bench:
+        cluster = bench.cluster
         server = cluster.servers[0]
         junctor = Server(
             "channel", server.command, server.port, environment=server.environment, ready="/health/ready"

@@ -195,6 +195,21 @@ def test_there_are_no_news_when_nothing_changed(filled: Store) -> None:
     assert (news.version, list(news.changes), dict(news.objects)) == (filled.version(), [], {})
 
 
+def test_news_are_incomplete_for_who_is_ahead_of_a_restored_database(filled: Store) -> None:
+    news = filled.news(filled.version() + 1)
+    assert (news.is_complete, news.version) == (False, filled.version())
+
+
+def test_news_are_incomplete_for_who_is_too_far_behind(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = filled.version()
+    monkeypatch.setattr("junctor.sql.store.MAX_NEWS", 2)
+    add(filled, "service", "one")
+    add(filled, "service", "two")
+    assert filled.news(start).is_complete
+    add(filled, "service", "three")
+    assert not filled.news(start).is_complete
+
+
 def test_news_skip_changes_of_types_that_this_code_does_not_know(filled: Store) -> None:
     start = filled.version()
     add(filled, "service", "new")
