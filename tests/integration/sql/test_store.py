@@ -225,11 +225,11 @@ def test_applying_news_one_after_the_other_gives_the_snapshot(filled: Store) -> 
     known = {(kind, found.id): found for kind, all_ in filled.snapshot().objects.items() for found in all_}
     version = filled.version()
     steps = [
-        lambda: add(filled, "service", "a"),
+        lambda: add(filled, "server", "a"),
         lambda: edit(filled, "security_basic_auth", "crm", password="other"),
         lambda: edit(filled, "channel_rest", "orders", security=""),
         lambda: remove(filled, "security_basic_auth", "crm"),
-        lambda: edit(filled, "service", "a", name="b"),
+        lambda: edit(filled, "server", "a", name="b"),
         lambda: add(filled, "security_api_key", "crm", key="k"),
         lambda: remove(filled, "channel_rest", "orders"),
     ]

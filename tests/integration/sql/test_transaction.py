@@ -201,12 +201,11 @@ def test_a_required_field_cannot_be_emptied(channel: Store) -> None:
 
 
 def test_references_follow_a_rename(channel: Store) -> None:
-    edit(channel, "service", "orders.get", name="orders.read")
     edit(channel, "security_basic_auth", "crm", name="sales")
     found = channel.get("channel_rest", "orders")
-    assert (found["service"], found["security"], found["version"]) == ("orders.read", "sales", 1)
+    assert (found["security"], found["version"]) == ("sales", 1)
     with pytest.raises(NotFound):
-        channel.get("service", "orders.get")
+        channel.get("security", "crm")
 
 
 def test_a_rename_to_a_name_that_is_taken_is_refused(channel: Store) -> None:
@@ -217,12 +216,12 @@ def test_a_rename_to_a_name_that_is_taken_is_refused(channel: Store) -> None:
 
 
 def test_names_can_be_swapped_in_one_transaction(store: Store) -> None:
-    a, b = add(store, "service", "a"), add(store, "service", "b")
+    a, b = add(store, "server", "a"), add(store, "server", "b")
     with store.transaction(who=WHO) as transaction:
-        transaction.edit("service", "a", {"name": "c"})
-        transaction.edit("service", "b", {"name": "a"})
-        transaction.edit("service", "c", {"name": "b"})
-    assert (store.get("service", "a").id, store.get("service", "b").id) == (b.id, a.id)
+        transaction.edit("server", "a", {"name": "c"})
+        transaction.edit("server", "b", {"name": "a"})
+        transaction.edit("server", "c", {"name": "b"})
+    assert (store.get("server", "a").id, store.get("server", "b").id) == (b.id, a.id)
 
 
 def test_of_two_edits_of_one_version_the_second_is_refused(channel: Store) -> None:
