@@ -23,8 +23,7 @@ RESERVED_NAMES = frozenset({"postgres", "redis", "load-balancer", "secrets", "we
 HOST = re.compile(r"[A-Za-z0-9_.:*-]{0,255}")  # it goes into the load balancer's configuration
 HEADING = """\
 # A Junctor environment.  Secrets are in secrets/, one file each.
-# Edit this file while the environment is stopped; [[servers]] may be added, each with a directory made by
-# 'junctor create-server'.
+# Edit this file while the environment is stopped.  'junctor quickstart add-server' adds a server to it.
 """
 
 

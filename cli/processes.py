@@ -64,12 +64,19 @@ def start_all(session: Session, environment: Environment) -> list[Started]:
 
 
 def become_server(environment: Environment, component: Component | None) -> NoReturn:
-    """This process becomes the server, for supervisors such as systemd; raises ``EnvironmentProblem`` for anything else."""
+    """This process becomes the server, for supervisors such as systemd.
+
+    Raises ``EnvironmentProblem`` for anything but a server, and ``ProcessFailed`` when it runs already.
+    """
     server = _server(environment, component) if component else None
     if server is None:
         raise EnvironmentProblem("--fg needs the directory of a server, e.g. ENV/server1.")
+    daemon = server.daemon()
+    if daemon.status().running:
+        raise ProcessFailed(f"{server.name} runs already.")
     environment.write_server_file(server.server)
-    launch = server.daemon().launch
+    daemon.adopt(os.getpid())  # 'status' and 'stop' know it, as they know one in the background
+    launch = daemon.launch
     os.chdir(launch.directory)
     os.execve(launch.command[0], list(launch.command), dict(launch.environment))  # noqa: S606 - this is the server's own command
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from junctor.cli.environment import Environment, Plan, new_password
 from junctor.cli.environment_file import (
     DEFAULT_LOAD_BALANCER_PORT,
     DEFAULT_SERVER_PORT,
+    EVERY_ADDRESS,
     LoadBalancerAddress,
     ServerAddress,
 )
@@ -27,6 +29,7 @@ from junctor.cli.private_files import replace_file
 from junctor.cli.processes import start_all, status, stop_all_parts
 from junctor.cli.progress import Progress
 from junctor.cli.session import ADMIN_PASSWORD, DEFAULT_USERNAME, Session, http_url
+from junctor.cli.store_urls import without_password
 from junctor.sql.errors import AlreadyExists, EnvironmentProblem, JunctorError
 
 PUBLIC_USERNAME, PUBLIC_PASSWORD = "pubapi", "pubapi-password"
@@ -91,6 +94,7 @@ def create(session: Session, /, directory: str, skip_if_exists: bool, **options:
         return
     started = time.monotonic()
     plan = _plan(options)
+    _warn_of_passwords(session)
     _check_ports(plan)
     environment = _create(session, path, plan, options["workers"])
     took = time.monotonic() - started
@@ -133,6 +137,36 @@ def stop(session: Session, directory: str | None) -> None:
     session.answer(found, lambda: None)
 
 
+@quickstart.command("add-server", cls=LocalCommand)
+@click.argument("directory", metavar="[ENV]", required=False, type=click.Path())
+@click.option("--name", metavar="NAME", help="Its name and its directory's.  [default: server and a number]")
+@click.option("--port", type=PORT, help="Its port.  [default: the next one after the others]")
+@click.option("--host", default=EVERY_ADDRESS, show_default=True, help="The address to listen on.")
+@pass_session
+def add_server(
+    session: Session, directory: str | None, name: str | None, port: int | None, host: str
+) -> None:
+    """Adds a server to an environment and, if the load balancer runs, to what it sends requests to.
+
+    'junctor start ENV/NAME' starts it then; a server tells the cluster about itself when it starts.
+    """
+    environment = session.environment(directory)
+    with environment.locked():
+        known = environment.settings.servers
+        names = {server.name for server in known}
+        number = next(n for n in itertools.count(1) if f"server{n}" not in names)
+        added = ServerAddress(
+            name or f"server{number}", port or max(server.port for server in known) + 1, host
+        )
+        environment.add_server(added)
+        balancer = Cluster(environment).haproxy
+        is_balanced = balancer is not None and balancer.daemon().status().running
+        if balancer is not None and is_balanced:
+            balancer.reload()
+    found = {"name": added.name, "port": added.port, "load_balancer_reloaded": is_balanced}
+    session.answer(found, lambda: session.say(f"Next: junctor start {environment.path / added.name}"))
+
+
 quickstart.add_command(
     ClusterCommand("status", callback=status.callback, params=[status.params[0]], help=status.help)
 )
@@ -150,6 +184,15 @@ def _plan(options: dict[str, Any]) -> Plan:
         redis_url=options["redis_url"] or "",
         haproxy=options["haproxy"],
     )
+
+
+def _warn_of_passwords(session: Session) -> None:
+    """A URL with a password that was given as an argument was visible to everybody on this machine."""
+    context = click.get_current_context()
+    for name, variable in (("odb_url", "JUNCTOR_ODB_URL"), ("redis_url", "JUNCTOR_REDIS_URL")):
+        given = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+        if given and without_password(context.params[name])[1]:
+            session.warn(f"The password was visible to others on this machine; ${variable} is not.")
 
 
 def _check_ports(plan: Plan) -> None:

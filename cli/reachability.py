@@ -11,11 +11,10 @@ import click
 
 from junctor.cli import output
 from junctor.cli.command import ClusterCommand, Command, LocalCommand, pass_session
-from junctor.cli.session import Session
+from junctor.cli.session import PING_PATH, Session
 from junctor.cli.written import MAX_WAIT, workers
 from junctor.sql.errors import NotInTime
 
-PING_PATH = "/zato/ping"
 ATTEMPT_TIMEOUT = 2.0  # seconds
 INTERVAL = 0.1  # seconds between two attempts
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from junctor.server.client import AdminClient
 
 ADMIN_PASSWORD = "admin-invoke-password"  # noqa: S105 - the name of the secret, not the secret
+PING_PATH = "/zato/ping"
 DEFAULT_USERNAME = "admin.invoke"
 DEFAULT_TIMEOUT = 30.0  # seconds that a server may take beyond what it is asked to wait
 PATH_VARIABLE, ADDRESS_VARIABLE = "JUNCTOR_ENV", "JUNCTOR_ADDRESS"
@@ -172,15 +173,19 @@ def checked_address(address: str) -> str:
 
 
 def local_address(environment: Environment) -> str:
-    """Where an environment's administrative services are: at its load balancer, or at a server when that is down."""
-    from junctor.cli.ports import accepts, reachable_host
+    """Where an environment's administrative services are: at its load balancer, or at a server when nothing answers there.
+
+    The load balancer comes first because it knows which servers are well; it takes seconds to notice one that came back.
+    """
+    from junctor.cli.http_probe import answers
+    from junctor.cli.ports import reachable_host
 
     settings = environment.settings
-    candidates = [(server.host, server.port) for server in settings.servers]
+    listeners = [(server.host, server.port) for server in settings.servers]
     if settings.haproxy != "external":
-        candidates.insert(0, (settings.load_balancer.host, settings.load_balancer.port))
-    host, port = next((found for found in candidates if accepts(*found)), candidates[0])
-    return http_url(reachable_host(host), port)
+        listeners.insert(0, (settings.load_balancer.host, settings.load_balancer.port))
+    candidates = [(reachable_host(host), port) for host, port in listeners]
+    return http_url(*next((found for found in candidates if answers(found, PING_PATH)), candidates[0]))
 
 
 def http_url(host: str, port: int) -> str:

@@ -19,6 +19,8 @@ from junctor.server.service.call import new_cid
 from junctor.sql.errors import Forbidden, MethodNotAllowed, ServiceUnavailable, Unauthorized
 
 if TYPE_CHECKING:
+    from gevent.event import Event
+
     from junctor.server.channels.rest import RestChannel
     from junctor.server.context import Context
 
@@ -51,11 +53,14 @@ class _OneRoute:
 
 
 class App(falcon.App):  # type: ignore[type-arg]  # its parameters are the default ones
-    """The application.  ``on_drain`` is for the HTTP worker to call when it is about to stop."""
+    """The application.
 
-    def __init__(self, context: Context, on_drain: Callable[[], None]) -> None:
+    ``on_drain`` is for the HTTP worker to call when it is about to stop, and ``may_accept`` for it to wait for when it starts.
+    """
+
+    def __init__(self, context: Context, on_drain: Callable[[], None], may_accept: Event) -> None:
         super().__init__(router=_OneRoute(Responder(context)))  # type: ignore[call-overload]  # a router by its methods
-        self.on_drain = on_drain
+        self.on_drain, self.may_accept = on_drain, may_accept
         self.req_options.auto_parse_form_urlencoded = False
         self.resp_options.secure_cookies_by_default = True
 

@@ -21,8 +21,8 @@ class RemoteError(JunctorError):
     """The server answered with an error; ``status`` is its HTTP status, ``cid`` what to look for in its log, ``error`` its class."""
 
     def __init__(self, message: str, *, status: int, cid: str, error: str) -> None:
-        self.status, self.cid, self.error = status, cid, error
         super().__init__(message)
+        self.status, self.cid, self.error = status, cid, error
 
 
 class RemoteInvalidInput(InvalidInput):

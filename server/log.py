@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,7 @@ class Batch:
         self._lines: list[bytes] = []
         self._size = 0
         self._enough = MAX_BATCH
+        self._is_failing = False
         self.dropped = 0
         self.is_immediate = False
 
@@ -115,13 +116,28 @@ class Batch:
         try:
             while text:
                 text = self._file.append(text)
+            self._tell("")
         except OSError as error:
-            print(f"{self._file.path} cannot be written: {error}", file=sys.stderr)
+            self._tell(str(error))
             if len(text) < MAX_PENDING:
                 self._lines, self._size = [text], len(text)
             else:
                 self.dropped += text.count(b"\n")
         self._enough = self._size + MAX_BATCH  # a full disk is not tried again for every line
+
+    def _tell(self, failure: str) -> None:
+        """Says on standard error when the file cannot be written any more, and when it can again; each once."""
+        if failure and not self._is_failing:
+            message = f"{self._file.path} cannot be written: {failure}"
+        elif self._is_failing and not failure:
+            message = (
+                f"{self._file.path} can be written again; {self.dropped} lines have been dropped so far."
+            )
+        else:
+            return
+        self._is_failing = bool(failure)
+        with suppress(OSError):  # standard error may be a file on the same full disk
+            print(message, file=sys.stderr, flush=True)
 
 
 class JsonFormatter(logging.Formatter):

@@ -103,7 +103,7 @@ class Server(BaseApplication):  # type: ignore[misc]
         given = self.settings
         context = Context(given, self._logs, Metrics(self._aggregator.datagrams))
         self._worker = Worker(context)
-        return App(context, on_drain=self._worker.drain)
+        return App(context, self._worker.drain, self._worker.accepting.event)
 
     def run(self) -> None:
         """Serves until the process is told to stop."""

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import gevent
 
-from junctor.server.admin.builtin import ensure_builtin
+from junctor.server.admin.builtin import ensure_builtin, ensure_server
 from junctor.server.bus.client import Publisher
 from junctor.server.bus.listener import Convergence, Listener
 from junctor.server.outgoing.facade import Outgoing
+from junctor.server.runtime.accepting import Accepting
 from junctor.server.runtime.registry import Registry
 from junctor.server.runtime.status import WorkerStatus
 from junctor.server.service.invoke import OK, Invoker, InvokerSettings
@@ -35,11 +36,13 @@ log = logging.getLogger(__name__)
 class Worker:
     """Boots a worker and keeps it going.  ``start`` returns at once.
 
-    Until the configuration is loaded, ``context.not_ready`` says why it is not.
+    Until the configuration is loaded, ``context.not_ready`` says why it is not.  ``accepting`` says whether connections should be
+    accepted already.
     """
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self.accepting = Accepting(context.settings.run_directory / "accepting.lock")
         self._greenlets: list[gevent.Greenlet] = []
         self._pickup: Pickup | None = None
 
@@ -85,12 +88,14 @@ class Worker:
             except Exception:
                 self._context.not_ready = "The server cannot start; see its log."
                 log.exception("The worker cannot start; it tries again.")
+            self.accepting.failed()
             gevent.sleep(RETRY_PAUSE)
         self._greenlets.append(gevent.spawn(self._beat))
         self._pickup = Pickup(self._context)
         self._pickup.start()
         self._context.is_loaded = True
         self._context.not_ready = ""
+        self.accepting.loaded()
         log.info("The worker is ready with version %d of the configuration.", self._context.registry.version)
 
     def _load(self) -> None:
@@ -109,7 +114,8 @@ class Worker:
             context.outgoing = Outgoing()
             context.invoker = Invoker(context.services, context, InvokerSettings(metrics=self._measured))
             context.registry = Registry(context)
-            if ensure_builtin(context):
+            changed = [ensure_builtin(context), ensure_server(context)]
+            if any(changed):
                 context.publisher.publish(context.store.version())
             context.registry.load(context.store.snapshot())
         except BaseException:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -74,8 +74,10 @@ class Store:
         return cls(engine, found, keyring)
 
     @classmethod
-    def create(cls, engine: Engine, cluster: str, keyring: Keyring) -> Store:
-        """A new, empty cluster; raises ``AlreadyExists``."""
+    def create(
+        cls, engine: Engine, cluster: str, keyring: Keyring, fill: Callable[[Transaction], None] | None = None
+    ) -> Store:
+        """A new cluster with what ``fill`` puts into it, made in one transaction; raises ``AlreadyExists``."""
         try:
             with database_errors(), engine.begin() as connection:
                 made = connection.execute(
@@ -84,6 +86,8 @@ class Store:
                 store = cls(engine, made, keyring)
                 transaction = Transaction(connection, made, keyring)
                 transaction.create("cluster", {"name": cluster})
+                if fill is not None:
+                    fill(transaction)
                 store._record(transaction, who="junctor", cid="")
                 return store
         except IntegrityError as error:

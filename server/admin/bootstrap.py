@@ -12,6 +12,7 @@ from junctor.server.admin.builtin import ADMIN, PUBLIC_API, builtin_services, cr
 from junctor.sql import schema
 from junctor.sql.secrets import Keyring
 from junctor.sql.store import Store
+from junctor.sql.transaction import Transaction
 
 PASSWORD_BYTES = 24  # 192 bits
 
@@ -34,18 +35,19 @@ def create_cluster(
     admin_password: str = "",
     public_api_password: str = "",
 ) -> NewCluster:
-    """Creates a cluster in an object database whose schema is current.
+    """Creates a cluster, all of it or nothing, in an object database whose schema is current.
 
     ``servers`` are names, hosts and ports.  Passwords that are not given are generated.  Raises ``AlreadyExists``, ``SchemaOutdated``.
     """
     schema.require(engine)
-    store = Store.create(engine, name, keyring)
     admin = admin_password or secrets.token_urlsafe(PASSWORD_BYTES)
     public_api = public_api_password or secrets.token_urlsafe(PASSWORD_BYTES)
-    with store.transaction(who="junctor") as transaction:
+
+    def fill(transaction: Transaction) -> None:
         create_builtin(transaction, {cls.get_name(): cls.get_impl_name() for cls in builtin_services()})
         transaction.edit("security_basic_auth", ADMIN, {"password": admin})
         transaction.edit("security_basic_auth", PUBLIC_API, {"password": public_api})
         for server, host, port in servers:
             transaction.create("server", {"name": server, "host": host, "port": port})
-    return NewCluster(store, admin, public_api)
+
+    return NewCluster(Store.create(engine, name, keyring, fill), admin, public_api)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from collections.abc import Iterator
@@ -15,13 +16,14 @@ from junctor.server.admin.service import AdminService
 from junctor.server.channels.rest import encode
 from junctor.server.service.base import Service
 from junctor.server.service.info import describe
-from junctor.sql.errors import BadRequest, Forbidden, InvalidInput, ServiceNotFound
+from junctor.sql.errors import BadRequest, Forbidden, InvalidInput, NotFound, ServiceNotFound
 from junctor.sql.store import Store
 from junctor.sql.transaction import Transaction
 
 if TYPE_CHECKING:
     from junctor.server.context import Context
 
+log = logging.getLogger(__name__)
 ADMIN, PUBLIC_API = "admin.invoke", "pubapi"
 PUBLIC = frozenset(
     {"zato.ping"}
@@ -150,6 +152,27 @@ def ensure_builtin(context: Context) -> bool:
         return False
     with context.store.transaction(who="junctor") as transaction:
         create_builtin(transaction, impl_names)
+    return bool(transaction.changes)
+
+
+def ensure_server(context: Context) -> bool:
+    """Tells the cluster of this server and its address, if it does not know yet; returns whether that was so.
+
+    So a cluster grows by starting servers, and what makes the load balancer's configuration finds them.
+    """
+    settings, store = context.settings, context.store
+    address = {"host": settings.address, "port": settings.port}
+    try:
+        known = store.get("server", settings.server_name)
+        if all(known[field] == value for field, value in address.items()):
+            return False
+    except NotFound:
+        log.info("Server %s joins cluster %s.", settings.server_name, settings.cluster)
+    with store.transaction(who=settings.server_name) as transaction:
+        if transaction.find("server", settings.server_name) is None:
+            transaction.create("server", address | {"name": settings.server_name})
+        else:
+            transaction.edit("server", settings.server_name, address)
     return bool(transaction.changes)
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import func, insert, select
 
 from junctor.server.admin.service import DEFAULT_WAIT, MAX_WAIT, AdminService
 from junctor.server.service.hot_deploy import LoadedModule, deployment_order, load_source, publish, unload
+from junctor.server.service.info import ServiceInfo
 from junctor.sql.engine import database_errors
 from junctor.sql.errors import DeploymentRefused, InUse, InvalidInput, NotFound
 from junctor.sql.store import Store
@@ -39,9 +40,12 @@ def deploy(context: Context, sources: Mapping[str, str], *, who: str, cid: str =
     more that something refers to.
     """
     loaded = _tried(sources)
+    names = {module.file_name: {service.name for service in module.services} for module in loaded}
     with context.store.transaction(who=who, cid=cid) as transaction:
         for module in loaded:
             _store(transaction, module, sources[module.file_name], who)
+            for service in module.services:
+                _store_service(transaction, module.file_name, service, names)
         for module in loaded:
             _remove_missing(transaction, module)
     services = [(module.file_name, service.name) for module in loaded for service in module.services]
@@ -123,20 +127,25 @@ def _store(transaction: Transaction, module: LoadedModule, source: str, who: str
         transaction.edit("service_source", name, data, system=system)
     if existing is None or existing["digest"] != digest:
         _keep_version(transaction, name, source, who)
-    for service in module.services:
-        _store_service(transaction, name, service.name, service.impl_name)
 
 
-def _store_service(transaction: Transaction, file_name: str, name: str, impl_name: str) -> None:
+def _store_service(
+    transaction: Transaction, file_name: str, service: ServiceInfo, names: Mapping[str, set[str]]
+) -> None:
+    """Stores a service of a file; ``names`` are those of the services of each file that is deployed now."""
+    name = service.name
     existing = transaction.find("service", name)
-    system = {"impl_name": impl_name, "source": file_name}
+    system = {"impl_name": service.impl_name, "source": file_name}
     if existing is None:
         transaction.create("service", {"name": name}, system=system)
-    elif existing["source"] == file_name or (not existing["source"] and not existing["is_internal"]):
-        transaction.edit("service", name, {}, system=system)
-    else:
-        where = f"in {existing['source']}" if existing["source"] else "in Junctor itself"
+        return
+    other = existing["source"]
+    is_free = not other and not existing["is_internal"]
+    has_left = other in names and name not in names[other]
+    if other != file_name and not is_free and not has_left:
+        where = f"in {other}" if other else "in Junctor itself"
         raise DeploymentRefused(file_name, f"there is a service {name!r} already, {where}")
+    transaction.edit("service", name, {}, system=system)
 
 
 def _remove_missing(transaction: Transaction, module: LoadedModule) -> None:

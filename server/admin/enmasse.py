@@ -123,7 +123,7 @@ class _Importer:
             raise InvalidInput(self._problems)
         if prune:
             for kind in reversed(bulk_kinds()):
-                self._prune(kind, {item["name"] for item in document.get(kind) or []})
+                self._prune(kind, {item["name"].strip() for item in document.get(kind) or []})
 
     def _import(self, kind: str, objects: Iterable[Any]) -> None:
         if not isinstance(objects, list) or len(objects) > MAX_OBJECTS:
@@ -133,7 +133,8 @@ class _Importer:
         for position, item in enumerate(objects):
             where = f"{kind}[{position}]"
             name = item.get("name") if isinstance(item, dict) else None
-            if not isinstance(name, str) or not name:
+            name = name.strip() if isinstance(name, str) else ""  # as the object will have it
+            if not name:
                 self._problems.append(Problem(where, "must be an object with a name."))
             elif name in seen:
                 self._problems.append(Problem(where, f"there is another {name!r} before it."))
@@ -144,14 +145,12 @@ class _Importer:
     def _import_one(self, kind: str, name: str, item: dict[str, Any], where: str) -> None:
         transaction = self._transaction
         try:
-            with transaction.connection.begin_nested():
-                existing = transaction.find(kind, name)
-                if existing is None:
-                    transaction.create(kind, item, system={"owner": self._owner})
-                else:
-                    transaction.edit(
-                        kind, name, _absent_as_defaults(kind) | given_fields(base.kind_class(kind), item)
-                    )
+            # Both check everything before they write anything, so a problem leaves the transaction usable.
+            if transaction.find(kind, name) is None:
+                transaction.create(kind, item, system={"owner": self._owner})
+            else:
+                complete = _absent_as_defaults(kind) | given_fields(base.kind_class(kind), item)
+                transaction.edit(kind, name, complete)
         except InvalidInput as error:
             self._problems += [
                 Problem(f"{where}.{problem.field}", problem.message) for problem in error.problems

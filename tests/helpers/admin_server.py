@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ CREDENTIALS = b64encode(f"{USERNAME}:{PASSWORD}".encode()).decode()
 CID = "0123456789abcdef01234567"
 
 
-class Refused(Exception):  # noqa: N818 - what the real server's answers are called
+class Refused(Exception):
     """An answer with an error status; ``more`` is what its body has beside the details."""
 
     def __init__(self, status: int, details: str, **more: Any) -> None:
@@ -64,7 +65,7 @@ def _handler(server: AdminServer) -> type[BaseHTTPRequestHandler]:
                 self._send(refused.status, json.dumps(refused.body).encode())
                 return
             text = answer if isinstance(answer, str) else json.dumps(answer)
-            wrapped = {"zato_service_invoke_response": {"response": b64encode(text.encode()).decode()}}
+            wrapped = {"zato_service_invoke_response": b64encode(text.encode()).decode()}
             self._send(200, json.dumps(wrapped).encode())
 
         def _send(self, status: int, body: bytes) -> None:
@@ -80,12 +81,20 @@ def _handler(server: AdminServer) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
+class _HTTPServer(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients may go before they have read everything; any other error is shown."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
 @contextmanager
 def running() -> Iterator[AdminServer]:
     """A server on a free port of the loopback address."""
     server = AdminServer()
-    http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(server))
-    http.daemon_threads = True
+    http = _HTTPServer(("127.0.0.1", 0), _handler(server))
     server.address = f"http://127.0.0.1:{http.server_address[1]}"
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -95,5 +104,3 @@ def running() -> Iterator[AdminServer]:
         http.shutdown()
         thread.join()
         http.server_close()
-
-

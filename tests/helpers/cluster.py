@@ -118,10 +118,14 @@ class ServerUnderTest:
         assert self._process is not None
         self._process.send_signal(number)
 
+    def disconnect(self) -> None:
+        """Closes the kept connection."""
+        self._session.close()
+        gc.collect()  # responses that wait for it have sockets
+
     def begin_to_stop(self) -> None:
         """Tells the server to stop; see ``stop``."""
-        self._session.close()
-        gc.collect()  # responses that wait for it have sockets, which the server would wait for
+        self.disconnect()
         for member in [psutil.Process(self.pid), *self.workers()]:
             member.resume()
         self.signal(signal.SIGTERM)
@@ -263,15 +267,21 @@ class ClusterUnderTest:
         expected = sorted(worker.pid for server in self.servers for worker in server.workers())
         return sorted(worker["pid"] for worker in self.workers()) == expected
 
-    def stop(self) -> None:
-        """Every process has ended."""
+    def disconnect(self) -> None:
+        """Closes the connections that the helpers keep open, for which a stopping worker would wait."""
         for client in self._clients:
             client.close()
+        for server in self.servers:
+            server.disconnect()
+
+    def stop(self) -> None:
+        """Every process has ended."""
+        self.disconnect()
         left = [server for server in self.servers if server.is_running()]
         for server in left:
             server.begin_to_stop()
-        for server in left:
-            server.stop()
+        codes = [server.stop() for server in left]
+        assert not any(codes), [server.output() for server in left]
 
     def kill(self) -> None:
         """Ends everything without asking."""
@@ -300,12 +310,12 @@ class ClusterUnderTest:
         listed = [{"name": f"{name}.py", "content": content} for name, content in files.items()]
         return converged(self.invoke("junctor.service.deploy", {"files": listed}))
 
-    def channel(self, name: str, service: str, **fields: Any) -> dict[str, Any]:
+    def channel(self, name: str, service: str, /, **fields: Any) -> dict[str, Any]:
         """The answer to the creation of a REST channel; every worker has it then.  Its path is its name by default."""
         given = {"name": name, "url_path": f"/{name}", "service": service, **fields}
         return converged(self.invoke("zato.channel-rest.create", given))
 
-    def write(self, service: str, **fields: Any) -> dict[str, Any]:
+    def write(self, service: str, /, **fields: Any) -> dict[str, Any]:
         """The answer of an administrative service that changes something; every worker has it then."""
         return converged(self.invoke(service, fields))
 

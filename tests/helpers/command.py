@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from click.testing import CliRunner
+
 from junctor.cli.main import root
 
 
@@ -28,5 +29,7 @@ def run(*arguments: str, stdin: str = "", code: int | None = 0) -> Ran:
     """What a command line came to; it must have exited with ``code``, unless that is None."""
     result = CliRunner().invoke(root, arguments, input=stdin)
     ran = Ran(result.exit_code, result.stdout, result.stderr)
-    assert code is None or ran.code == code, f"exited with {ran.code}\n{ran.out}\n{ran.err}\n{result.exception!r}"
+    assert code is None or ran.code == code, (
+        f"exited with {ran.code}\n{ran.out}\n{ran.err}\n{result.exception!r}"
+    )
     return ran

@@ -15,7 +15,7 @@ PACKAGES = ("sql", "server", "cli", "scheduler", "web_admin", "client")
 FOLDERS = (*PACKAGES, "deploy", "tests")
 
 MAX_FILE, MAX_TEST_FILE = 500, 800  # lines
-MAX_INIT = 40  # lines
+MAX_INIT = 45  # lines; two a name in the public API of the client
 MAX_FUNCTION = 80  # lines of code
 MAX_CLASS, MAX_PUBLIC_METHODS = 300, 20  # lines
 MAX_README, MAX_ROOT_README = 80, 120  # lines

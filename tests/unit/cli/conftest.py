@@ -2,8 +2,8 @@ import os
 from functools import partial
 
 import pytest
-from junctor.cli.session import Session
 
+from junctor.cli.session import Session
 from tests.helpers import admin_server, command
 from tests.helpers.command import run
 

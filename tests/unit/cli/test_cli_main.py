@@ -5,6 +5,7 @@ from importlib import import_module
 
 import click
 import pytest
+
 from junctor.cli import exit_codes, failures
 from junctor.cli.commands import COMMANDS, SECTIONS
 from junctor.cli.exit_codes import ExitCode, code_of
@@ -12,6 +13,7 @@ from junctor.cli.main import root
 from junctor.cli.session import Session
 from junctor.server.client import ClusterUnreachable, RemoteError, RemoteInvalidInput
 from junctor.sql import errors
+from tests.helpers.waiting import wait_until
 
 SLOW = ("sqlalchemy", "requests", "gevent", "rich", "ruamel", "alembic", "cryptography", "redis", "psutil")
 
@@ -53,8 +55,7 @@ def test_help_imports_nothing_that_is_slow(arguments, tmp_path):
         )
         return done.stdout.splitlines()[-1]
 
-    last_line()
-    assert last_line() == "[]"
+    wait_until(lambda: last_line() == "[]", 20, "the cache of the object types is never used")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -181,8 +182,16 @@ def test_each_error_has_its_exit_code(error, code):
 
 
 def test_several_problems_are_a_line_each():
-    failure = failures.describe(errors.InvalidInput([errors.Problem("a", "is one."), errors.Problem("", "Two.")]))
+    failure = failures.describe(
+        errors.InvalidInput([errors.Problem("a", "is one."), errors.Problem("", "Two.")])
+    )
     assert failure.text().splitlines() == ["Error: There are 2 problems:", "  a: is one.", "  Two."]
+
+
+def test_a_failure_of_the_server_names_the_cid():
+    error = RemoteError("An error has occurred", status=500, cid="", error="")
+    error.cid = "0123456789abcdef01234567"
+    assert "under the CID 0123456789abcdef01234567." in failures.describe(error).text()
 
 
 def test_the_version_is_the_installed_one(junctor):

@@ -1,0 +1,83 @@
+"""Valid objects of any type, made from its declaration, so that a new type is tested without a word here.
+
+``OVERRIDES`` has what a declaration cannot say: values of texts that must have a certain form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from junctor.sql import base
+from junctor.sql.fields import Field, FieldType
+
+SECRET = "canary-{kind}-{field}-{variant}"  # what no output may ever have
+OVERRIDES: Mapping[tuple[str, str], tuple[Any, Any]] = {
+    ("channel_rest", "url_path"): ("/{name}", "/{name}/other/{{id}}"),
+    ("channel_rest", "method"): ("GET,POST", "DELETE"),
+    ("channel_rest", "content_type"): ("application/vnd.a+json", "text/csv; charset=utf-8"),
+    ("outgoing_rest", "host"): ("http://127.0.0.1:1", "https://api.example.com:8443"),
+    ("outgoing_rest", "url_path"): ("/a/{{id}}", "/b"),
+    ("outgoing_rest", "content_type"): ("application/json", "text/plain"),
+    ("security_api_key", "header"): ("X-One", "X-Two"),
+    ("server", "host"): ("10.0.0.1", "app.example.com"),
+}
+
+
+def settable(kind: str) -> dict[str, Field]:
+    """The fields of a type that callers give, but for the name."""
+    declared = base.declared(base.kind_class(kind))
+    return {name: field for name, field in declared.items() if name != "name" and not field.read_only}
+
+
+def sample(kind: str, name: str, references: Mapping[str, str], *, variant: int = 0) -> dict[str, Any]:
+    """A valid object with a value in every field; with variant 1, another value in every field that has several.
+
+    ``references`` gives the name of an object for each type or family that fields may refer to.
+    """
+    made: dict[str, Any] = {"name": name}
+    for field_name, field in settable(kind).items():
+        override = OVERRIDES.get((kind, field_name))
+        value = override[variant] if override else _value(kind, field_name, field, references, variant)
+        made[field_name] = value.format(name=name) if override and isinstance(value, str) else value
+    return made
+
+
+def required(kind: str, name: str, references: Mapping[str, str]) -> dict[str, Any]:
+    """A valid object with nothing but the fields that it must have."""
+    fields = settable(kind)
+    whole = sample(kind, name, references)
+    return {key: value for key, value in whole.items() if key == "name" or fields[key].required}
+
+
+def wrong_values(field: Field) -> list[Any]:
+    """Values that no field of this type takes."""
+    too_long = "x" * ((field.max or 200) + 1)
+    always: list[Any] = [{"a": 1}]
+    wrong: dict[FieldType, list[Any]] = {
+        FieldType.TEXT: [5, ["x"], "nul\x00", too_long],
+        FieldType.SECRET: [5, ["x"], "nul\x00", too_long],
+        FieldType.INTEGER: ["many", 1.5, True, [1], 2**40],
+        FieldType.BOOLEAN: ["maybe", 5, [True]],
+        FieldType.CHOICE: ["no such word", 5, [""]],
+        FieldType.REFERENCE: [5, ["x"], "no-such-object"],
+        FieldType.LIST: [5, [5]],
+    }
+    return always + [value for value in wrong[field.type] if not (field.large and value == too_long)]
+
+
+def _value(kind: str, name: str, field: Field, references: Mapping[str, str], variant: int) -> Any:
+    if field.type is FieldType.REFERENCE:
+        return references[field.reference]
+    if field.type is FieldType.SECRET:
+        return SECRET.format(kind=kind, field=name, variant=variant)
+    if field.type is FieldType.BOOLEAN:
+        return field.default if variant else not field.default
+    if field.type is FieldType.CHOICE:
+        return field.choices[-1 - variant]
+    if field.type is FieldType.INTEGER:
+        low, high = field.min or 0, 1000 if field.max is None else field.max
+        return min(low + 2 - variant, high)
+    if field.type is FieldType.LIST:
+        return [f"one-{variant}", "two"]
+    return f"{name} {variant}"[: field.max]
