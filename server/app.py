@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
-from functools import lru_cache
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import falcon
@@ -13,8 +12,9 @@ import gevent
 import orjson
 
 from junctor.server import http_errors, metrics_total
+from junctor.server.access_log import ERROR, AccessLog
+from junctor.server.channels.rest import REQUESTS
 from junctor.server.channels.router import NotAllowed
-from junctor.server.http_settings import TrustedPeers
 from junctor.server.service.call import new_cid
 from junctor.sql.errors import Forbidden, MethodNotAllowed, ServiceUnavailable, Unauthorized
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 METHODS = ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE")
 LIVE, READY, METRICS = "/health/live", "/health/ready", "/metrics"
 FORWARDED = frozenset({"HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_X_ZATO_FORWARDED_FOR", "HTTP_VIA"})
-MAX_LOGGED_TEXT = 256  # characters of a path or a user agent in the access log
 log = logging.getLogger(__name__)
 
 
@@ -71,8 +70,7 @@ class Responder:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._system = {LIVE: self._live, READY: self._ready, METRICS: self._metrics}
-        self._requests = 0
-        self._client = ClientAddress(TrustedPeers.parse(context.settings.trusted_proxies))
+        self._log = AccessLog(context)
 
     def __call__(self, request: falcon.Request, response: falcon.Response) -> None:
         """Fills ``response``; never raises, but for what ends the greenlet."""
@@ -134,7 +132,7 @@ class Responder:
         )
         for name, value in answer.headers.items():
             response.set_header(name, value)
-        request.env["junctor.error"] = answer.error or type(error).__name__
+        request.env[ERROR] = answer.error or type(error).__name__
 
     def _account(
         self,
@@ -145,35 +143,13 @@ class Responder:
         seconds: float,
     ) -> None:
         """Counts the request and logs it; nothing here waits for a disk."""
-        context = self._context
-        status = str(response.status)[:3]
-        name = channel.name if channel else ""
-        context.metrics.counter("junctor_requests_total", channel=name, status=status).inc()
-        if channel is not None:
+        if channel is None:
+            self._context.metrics.counter(REQUESTS, channel="", status=str(response.status_code)).inc()
+            self._log.add(request, response, "", cid, seconds=seconds)
+        else:
+            channel.answered(response.status_code).inc()
             channel.seconds.observe(seconds)
-        if not context.settings.access_log:
-            return
-        self._requests += 1
-        if context.is_loaded and self._requests % context.cluster.access_log_sample:
-            return
-        environ = request.env
-        now = time.time()
-        line = {
-            "time": f"{_second(int(now))}.{int(now % 1 * 1000):03d}Z",
-            "cid": cid,
-            "client": self._client(environ),
-            "channel": name,
-            "caller": environ.get("junctor.caller"),
-            "method": request.method,
-            "path": request.path[:MAX_LOGGED_TEXT],
-            "status": int(status),
-            "size": len(response.data or b""),
-            "ms": round(seconds * 1000, 3),
-            "agent": environ.get("HTTP_USER_AGENT", "")[:MAX_LOGGED_TEXT],
-        }
-        if error := environ.get("junctor.error"):
-            line["error"] = error
-        context.logs.access.add(orjson.dumps(line) + b"\n")
+            self._log.add(request, response, channel.name, cid, seconds=seconds)
 
     def _live(self, request: falcon.Request, response: falcon.Response) -> None:
         """Whether the process works: it does when it answers."""
@@ -207,30 +183,3 @@ class Responder:
             log.warning("The metrics cannot be had from the master: %s", error)
             response.status, response.data = 503, b"The metrics cannot be had.\n"
         response.content_type = "text/plain; version=0.0.4; charset=utf-8"
-
-
-class ClientAddress:
-    """Where a request comes from: the peer, or what a trusted proxy says in X-Zato-Forwarded-For or X-Forwarded-For.
-
-    Of several addresses the last one counts that is not a trusted proxy's: those before it may have been made up by the client.
-    """
-
-    def __init__(self, trusted: TrustedPeers) -> None:
-        self._is_trusted = lru_cache(4096)(trusted.__contains__)
-
-    def __call__(self, environ: Mapping[str, Any]) -> str:
-        """The client's address; '' on a Unix socket whose client does not say."""
-        peer: str = environ.get("REMOTE_ADDR", "")
-        if not self._is_trusted(peer):
-            return peer
-        said: str = environ.get("HTTP_X_ZATO_FORWARDED_FOR") or environ.get("HTTP_X_FORWARDED_FOR") or ""
-        for address in reversed(said.split(",")):
-            found = address.strip()[:64]
-            if found and not self._is_trusted(found):
-                return found
-        return peer
-
-
-@lru_cache(2)
-def _second(moment: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment))

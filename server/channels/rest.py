@@ -11,7 +11,9 @@ import falcon
 import gevent
 import orjson
 
+from junctor.server.access_log import CALLER
 from junctor.server.channels.router import Route
+from junctor.server.metrics import Counter
 from junctor.server.runtime.live import Live
 from junctor.server.security.authenticate import authenticate
 from junctor.server.service.call import Call
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from junctor.server.service.response import Response
 
 OK = 200
+REQUESTS = "junctor_requests_total"
 CONTENT_TYPES = {"json": "application/json", "form": "application/x-www-form-urlencoded", "": "text/plain"}
 STATUS = re.compile(r"[2-5]\d\d( [\t\x20-\x7e]*)?", re.ASCII)
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 9110, section 5.1
@@ -56,6 +59,7 @@ class RestChannel(Live):
         self._merge: bool = config["merge_url_params_req"]
         self._path_wins = config["url_params_pri"] == "path-over-qs"
         self._params_priority: str = config["params_pri"]
+        self._answered: dict[int, Counter] = {}
         self.seconds = context.metrics.histogram("junctor_request_seconds", channel=self.name)
         self._route = Route(
             id=config.id,
@@ -90,7 +94,7 @@ class RestChannel(Live):
         """
         environ = request.env
         caller = authenticate(self.context.registry, self._security_id, environ)
-        environ["junctor.caller"] = caller.name
+        environ[CALLER] = caller.name
         body = read_body(environ, self._max_body_size or self.context.cluster.max_body_size)
         query = parse_query(environ["QUERY_STRING"]) if environ.get("QUERY_STRING") else {}
         call = Call(
@@ -116,6 +120,14 @@ class RestChannel(Live):
         )
         result = self.context.invoker.invoke(call)
         self._render(environ, response, result.response, result.payload)
+
+    def answered(self, status: int) -> Counter:
+        """The counter of the channel's answers with a status."""
+        counter = self._answered.get(status)
+        if counter is None:
+            counter = self.context.metrics.counter(REQUESTS, channel=self.name, status=str(status))
+            self._answered[status] = counter
+        return counter
 
     def _service_name(self) -> str:
         """The name of the channel's service now: services are found by their ids, as all references are."""

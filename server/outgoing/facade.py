@@ -20,14 +20,15 @@ class OutgoingLive(Live):
 
     def take_over(self, previous: Live | None) -> None:
         """Is found under its name, and no longer under the one that it had before."""
-        connections = self.context.outgoing.connections(self.kind)
-        if previous is not None and previous.config.name != self.config.name:
-            connections.pop(previous.config.name, None)
-        connections[self.config.name] = self.connection
+        if isinstance(previous, OutgoingLive):
+            previous.leave()
+        self.context.outgoing.connections(self.kind)[self.config.name] = self.connection
 
     def leave(self) -> None:
-        """Is not found any more."""
-        self.context.outgoing.connections(self.kind).pop(self.config.name, None)
+        """Is not found any more, unless the name is another connection's by now, as when two exchange theirs."""
+        connections = self.context.outgoing.connections(self.kind)
+        if connections.get(self.config.name) is self.connection:
+            del connections[self.config.name]
 
 
 class Outgoing:

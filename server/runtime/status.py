@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 from collections.abc import Callable, Mapping
@@ -129,8 +128,10 @@ def _shown(row: Row[Any]) -> dict[str, Any]:
 
 
 def _is_alive(pid: int) -> bool:
+    """Whether the process runs; a zombie, which whoever must collect it has not collected yet, does not."""
     try:
-        os.kill(pid, 0)
-    except OSError as error:
-        return error.errno != errno.ESRCH
-    return True
+        return bool(psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD))
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True

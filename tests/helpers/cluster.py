@@ -11,8 +11,7 @@ import secrets
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +42,7 @@ class ServerUnderTest:
         self.worker_count = workers
         self._environ = dict(environ)
         self._process: subprocess.Popen[bytes] | None = None
+        self._members: list[psutil.Process] = []
         self._session = requests.Session()
         self._session.trust_env = False
         (directory / "pickup" / "incoming" / "services").mkdir(parents=True)
@@ -105,7 +105,7 @@ class ServerUnderTest:
     def is_ready(self) -> bool:
         """Whether a worker says that it is ready."""
         try:
-            return self.get("/health/ready").status_code == requests.codes.ok
+            return self.get("/health/ready").ok
         except requests.ConnectionError:
             return False
 
@@ -124,32 +124,32 @@ class ServerUnderTest:
         gc.collect()  # responses that wait for it have sockets
 
     def begin_to_stop(self) -> None:
-        """Tells the server to stop; see ``stop``."""
+        """Tells the server to stop, once; see ``wait_until_stopped``."""
         self.disconnect()
-        for member in [psutil.Process(self.pid), *self.workers()]:
+        self._members = [psutil.Process(self.pid), *self.workers()]
+        for member in self._members:
             member.resume()
         self.signal(signal.SIGTERM)
 
-    def stop(self) -> int:
-        """The exit code of a server that was told to stop; what does not end in time is killed, and the test fails."""
+    def wait_until_stopped(self) -> int:
+        """The exit code; what does not end in time is killed, and the test fails."""
         assert self._process is not None
-        members = [psutil.Process(self.pid), *self.workers()]
         try:
-            self.begin_to_stop()
             return self._process.wait(STOP_TIMEOUT)
         finally:
-            self.kill(members)
+            self.kill()
 
-    def kill(self, members: Iterable[psutil.Process] | None = None) -> None:
-        """Kills the master and its workers, if any of them is left."""
-        if members is None:
-            members = [psutil.Process(self.pid), *self.workers()] if self.is_running() else []
-        left = [member for member in members if member.is_running()]
-        for member in left:
+    def kill(self) -> None:
+        """Nothing of the server is left, and it was not asked."""
+        if self._process is None:
+            return
+        if self.is_running():
+            self._members += [psutil.Process(self.pid), *self.workers()]
+        for member in self._members:
             succeeds(member.kill, psutil.NoSuchProcess)
-        if self._process is not None:
-            self._process.wait(STOP_TIMEOUT)
-        psutil.wait_procs(left, STOP_TIMEOUT)
+        self._process.wait(STOP_TIMEOUT)
+        psutil.wait_procs(self._members, STOP_TIMEOUT)
+        self._members = []
 
     def request(self, method: str, path: str, **options: Any) -> requests.Response:
         """The answer to a request on the kept connection."""
@@ -280,8 +280,8 @@ class ClusterUnderTest:
         left = [server for server in self.servers if server.is_running()]
         for server in left:
             server.begin_to_stop()
-        codes = [server.stop() for server in left]
-        assert not any(codes), [server.output() for server in left]
+        codes = [server.wait_until_stopped() for server in left]
+        assert not any(codes), f"exit codes {codes}"
 
     def kill(self) -> None:
         """Ends everything without asking."""
@@ -340,10 +340,3 @@ def running(cluster: ClusterUnderTest) -> Iterator[ClusterUnderTest]:
         cluster.stop()
     finally:
         cluster.kill()
-
-
-def timed(action: Callable[[], object]) -> float:
-    """How many seconds ``action`` took."""
-    started = time.monotonic()
-    action()
-    return time.monotonic() - started

@@ -248,6 +248,16 @@ class QuickstartUnderTest:
                 continue  # it has ended meanwhile
         return [process for process in found if process.pid != os.getpid()]
 
+    def command_lines(self) -> list[str]:
+        """What the process list of the machine shows of the environment's processes."""
+        found = []
+        for process in self.processes():
+            try:
+                found.append(" ".join(process.cmdline()))
+            except psutil.NoSuchProcess:
+                continue  # it has ended meanwhile
+        return found
+
     def kill(self, component: str = "") -> None:
         """Every process of the environment, or of one component, is gone, and none was asked."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.cluster import ClusterUnderTest
+from tests.helpers.cluster import ClusterUnderTest, ServerUnderTest
 from tests.helpers.postgres import PostgresServer
 from tests.helpers.valkey import ValkeyServer
 
@@ -136,6 +136,21 @@ class Verbs(Service):
 _numbers = itertools.count(1)
 
 
+def service(name: str, answer: str, head: str = "") -> str:
+    """The source of a file with one service, which answers with an expression's value."""
+    return (
+        f"{head}\nfrom zato.server.service import Service\n\n\nclass {name.title().replace('.', '')}(Service):\n"
+        f"    name = {name!r}\n\n    def handle(self):\n        self.response.payload = {answer}\n"
+    )
+
+
+def drop(server: ServerUnderTest, file_name: str, source: str | bytes) -> Path:
+    """Copies a file into the pickup directory of a server, as ``cp`` does."""
+    path = server.pickup_directory / file_name
+    path.write_bytes(source.encode() if isinstance(source, str) else source)
+    return path
+
+
 @pytest.fixture(scope="session")
 def services(cluster: ClusterUnderTest) -> ClusterUnderTest:
     """The shared cluster, with the services ``t.*``."""
@@ -152,9 +167,8 @@ class OwnCluster:
     valkey: ValkeyServer
 
 
-@pytest.fixture
-def own(public_directory: Path) -> Iterator[Callable[..., OwnCluster]]:
-    """Makes a cluster for one test, not started; takes what ``ClusterUnderTest`` takes."""
+def _makes_clusters(public_directory: Path) -> Iterator[Callable[..., OwnCluster]]:
+    """Makes clusters, not started; takes what ``ClusterUnderTest`` takes."""
     from junctor.sql import engine as engines
     from junctor.sql import schema
 
@@ -181,8 +195,24 @@ def own(public_directory: Path) -> Iterator[Callable[..., OwnCluster]]:
         made[-1].cluster.create()
         return made[-1]
 
-    yield make
-    for one in made:
-        one.cluster.kill()
-        one.valkey.stop()
-        one.postgres.stop()
+    try:
+        yield make
+        for one in made:
+            one.cluster.stop()
+    finally:
+        for one in made:
+            one.cluster.kill()
+            one.valkey.kill()
+            one.postgres.stop()
+
+
+@pytest.fixture
+def own(public_directory: Path) -> Iterator[Callable[..., OwnCluster]]:
+    """Makes a cluster for one test."""
+    yield from _makes_clusters(public_directory)
+
+
+@pytest.fixture(scope="class")
+def own_of_class(public_directory: Path) -> Iterator[Callable[..., OwnCluster]]:
+    """Makes a cluster for the tests of a class, each of which leaves it as it was."""
+    yield from _makes_clusters(public_directory)

@@ -1,0 +1,95 @@
+"""The access log: a line of JSON for each request, or for one in so many."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from junctor.server.http_settings import TrustedPeers
+
+if TYPE_CHECKING:
+    import falcon
+
+    from junctor.server.context import Context
+
+MAX_TEXT = 256  # characters of a path or a user agent
+CALLER, ERROR = (
+    "junctor.caller",
+    "junctor.error",
+)  # what channels and errors leave in the WSGI environment for the log
+
+
+class AccessLog:
+    """Writes the lines; a line costs some microseconds, and no disk is waited for."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._client = ClientAddress(TrustedPeers.parse(context.settings.trusted_proxies))
+        self._requests = 0
+        self._second = 0
+        self._time = ""
+
+    def add(
+        self, request: falcon.Request, response: falcon.Response, channel: str, cid: str, *, seconds: float
+    ) -> None:
+        """Adds the line of a request that took ``seconds``, unless it is one that the cluster's settings leave out."""
+        context = self._context
+        self._requests += 1
+        if not context.settings.access_log or (
+            context.is_loaded and self._requests % context.cluster.access_log_sample
+        ):
+            return
+        environ = request.env
+        line = {
+            "time": self._now(),
+            "cid": cid,
+            "client": self._client(environ),
+            "channel": channel,
+            "caller": environ.get(CALLER),
+            "method": request.method,
+            "path": request.path[:MAX_TEXT],
+            "status": response.status_code,
+            "size": len(response.data or b""),
+            "ms": round(seconds * 1000, 3),
+            "agent": environ.get("HTTP_USER_AGENT", "")[:MAX_TEXT],
+        }
+        if error := environ.get(ERROR):
+            line["error"] = error
+        context.logs.access.add(orjson.dumps(line) + b"\n")
+
+    def _now(self) -> str:
+        """The time in ISO 8601, UTC, with milliseconds."""
+        now = time.time()
+        second = int(now)
+        if second != self._second:
+            self._second, self._time = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
+        return f"{self._time}.{int((now - second) * 1000):03d}Z"
+
+
+class ClientAddress:
+    """Where a request comes from: the peer, or what a trusted proxy says in X-Zato-Forwarded-For or X-Forwarded-For.
+
+    Of several addresses the last one counts that is not a trusted proxy's: those before it may have been made up by the client.
+    """
+
+    def __init__(self, trusted: TrustedPeers) -> None:
+        self._trusted = trusted
+        self._find = lru_cache(4096)(self._address)
+
+    def __call__(self, environ: Mapping[str, Any]) -> str:
+        """The client's address; '' on a Unix socket whose client does not say."""
+        said = environ.get("HTTP_X_ZATO_FORWARDED_FOR") or environ.get("HTTP_X_FORWARDED_FOR") or ""
+        return self._find(environ.get("REMOTE_ADDR", ""), said)
+
+    def _address(self, peer: str, said: str) -> str:
+        if peer not in self._trusted:
+            return peer
+        for address in reversed(said.split(",")):
+            found = address.strip()[:64]
+            if found and found not in self._trusted:
+                return found
+        return peer
