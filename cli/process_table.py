@@ -36,6 +36,11 @@ def is_alive(pid: int, known_as: str) -> bool:
     return identity(pid) == known_as
 
 
+def exists(pid: int) -> bool:
+    """Whether there is a process ``pid``, be it a zombie."""
+    return _stat(pid) is not None
+
+
 def session_of(pid: int) -> int:
     """The id of the session of ``pid``; 0 if there is no such process."""
     fields = _stat(pid)

@@ -303,9 +303,10 @@ class Postgres:
             self.daemon().adopt(pid)
 
     def _remove_stale_lock(self) -> None:
-        # PostgreSQL does this itself unless the number in the file has become another process's.
+        # PostgreSQL does this itself unless the number in the file is another process's by now, or that of a zombie: its own,
+        # which whoever must collect it, process 1 of a container say, has not collected yet.
         pid = self._postmaster()
-        if pid and process_table.identity(pid) and not self._is_ours(pid):
+        if pid and process_table.exists(pid) and not self._is_ours(pid):
             (self._data / "postmaster.pid").unlink()
 
     def _is_ours(self, pid: int) -> bool:

@@ -244,7 +244,9 @@ class TestResponses:
     ) -> None:
         cluster.channel("lengths", "t.custom")
         for length in ("3", "300"):
-            answer = server.post("/lengths", json={"headers": {"Content-Length": length}, "payload": "x" * 30})
+            answer = server.post(
+                "/lengths", json={"headers": {"Content-Length": length}, "payload": "x" * 30}
+            )
             assert answer.content == b"x" * 30
             assert answer.headers["Content-Length"] == "30"
 

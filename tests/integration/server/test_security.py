@@ -29,7 +29,7 @@ class TestBasicAuth:
         self, cluster: ClusterUnderTest, server: ServerUnderTest
     ) -> None:
         secured(cluster, "basic", username="anna", password="pass:wörd")
-        answer = server.get("/basic", auth=("anna".encode(), "pass:wörd".encode()))
+        answer = server.get("/basic", auth=(b"anna", "pass:wörd".encode()))
         assert answer.status_code == 200
         assert (answer.json()["caller"], answer.json()["caller_type"]) == ("basic", "basic_auth")
         (line,) = server.logged("access", cid=answer.json()["cid"])
@@ -150,7 +150,9 @@ class TestApiKeys:
         self, cluster: ClusterUnderTest, server: ServerUnderTest, given: str | None
     ) -> None:
         if cluster.invoke("zato.security.apikey.get-list", {"query": "keys refusing"})["total"] == 0:
-            cluster.write("zato.security.apikey.create", name="keys refusing", key="right", header="X-Own-Key")
+            cluster.write(
+                "zato.security.apikey.create", name="keys refusing", key="right", header="X-Own-Key"
+            )
             cluster.channel("keys refusing", "t.echo", url_path="/keys-refusing", security="keys refusing")
         refused = server.get("/keys-refusing", headers={} if given is None else {"X-Own-Key": given})
         if given == "right ":  # white space around a header's value is no part of it: RFC 9110, section 5.5
@@ -220,7 +222,12 @@ class TestBuiltinChannels:
     def test_administration_needs_the_administrators_password(
         self, cluster: ClusterUnderTest, server: ServerUnderTest
     ) -> None:
-        for auth in (None, ("admin.invoke", ""), ("admin.invoke", "x"), ("pubapi", cluster.public_api_password)):
+        for auth in (
+            None,
+            ("admin.invoke", ""),
+            ("admin.invoke", "x"),
+            ("pubapi", cluster.public_api_password),
+        ):
             refused = server.post("/zato/admin/invoke", auth=auth, json={"name": "zato.ping"})
             assert refused.status_code == 401
             assert refused.json()["zato_env"]["result"] == "ZATO_ERROR"

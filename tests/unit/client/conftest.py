@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 from junctor_client import Client
 
+from tests.helpers.client_code import Junctor
+
 CID = "c1d0c1d0c1d0c1d0c1d0c1d0"
 JSON = {"Content-Type": "application/json"}
-DOCS = Path(__file__).parents[3] / "docs" / "clients.md"
 
 
 @dataclass
@@ -119,28 +119,9 @@ def connect(server: Server) -> Iterator[Callable[..., Client]]:
 # A server that has the service of docs/clients.md on a channel of its own
 
 
-@dataclass
-class Junctor:
-    """Where a Junctor server is and with what to call it; a real one has the same."""
-
-    address: str
-    username: str
-    password: str
-    admin_password: str
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {
-            "JUNCTOR_URL": self.address,
-            "JUNCTOR_USERNAME": self.username,
-            "JUNCTOR_PASSWORD": self.password,
-            "JUNCTOR_ADMIN_PASSWORD": self.admin_password,
-        }
-
-
-def get_order(order_id: str, wrap: Callable[[object], object], *, envelope: bool = False) -> Reply:
+def get_order(order_id: int, wrap: Callable[[object], object], *, envelope: bool = False) -> Reply:
     """The service, and how its errors look with and without the envelope."""
-    if order_id == "0":
+    if order_id == 0:
         answer = {"result": "Error", "cid": CID, "details": "There is no such order."}
         return Reply(404, {"zato_env": answer | {"result": "ZATO_ERROR"}} if envelope else answer)
     return Reply(200, wrap({"order_id": order_id, "state": "sent"}))
@@ -161,11 +142,11 @@ def answer_as_junctor(asked: Asked, handler: Handler) -> Reply:
         asked_for = json.loads(asked.body)
         payload = json.loads(base64.b64decode(asked_for["payload"]))
         assert asked_for["name"] == "orders.get"
-        return get_order(payload["order_id"], in_envelope, envelope=True)
+        return get_order(int(payload["order_id"]), in_envelope, envelope=True)
     if asked.path == "/zato/api/invoke/orders.get":
-        return get_order(str(json.loads(asked.body)["order_id"]), lambda output: output)
+        return get_order(int(json.loads(asked.body)["order_id"]), lambda output: output)
     if found := re.fullmatch("/orders/(.+)", asked.path):
-        return get_order(found[1], lambda output: output)
+        return get_order(int(found[1]), lambda output: output)
     return Reply(404, {"result": "Error", "cid": CID, "details": "Not found"})
 
 
@@ -174,17 +155,3 @@ def junctor(server: Server) -> Junctor:
     """Put a real server here to run the same tests against it."""
     server.reply = answer_as_junctor
     return Junctor(server.address, "shop", "shop-pw", "admin-pw")
-
-
-@pytest.fixture
-def documented() -> Callable[[str], str]:
-    """The code under a heading comment of the documentation."""
-
-    def code(name: str) -> str:
-        found = re.search(
-            rf"<!-- {name} -->\n```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL
-        )
-        assert found, f"There is no code for {name!r} in {DOCS}."
-        return found[1]
-
-    return code

@@ -9,7 +9,9 @@ from django.conf import settings
 from django.test import Client as DjangoClient
 from django.test import override_settings
 
-SENT = {"order_id": "7", "state": "sent"}
+from tests.helpers.client_code import documented
+
+SENT = {"order_id": 7, "state": "sent"}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -20,7 +22,7 @@ def django_project():
 
 
 @pytest.fixture
-def load(documented, monkeypatch):
+def load(monkeypatch):
     """Runs the code of the documentation as a module, as for a server with this environment."""
     loaded = []
 
