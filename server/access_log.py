@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from junctor.server.context import Context
 
 MAX_TEXT = 256  # characters of a path or a user agent
+MAX_FORWARDED = 512  # characters of a chain of addresses; the last ones count
 CALLER, ERROR = (
     "junctor.caller",
     "junctor.error",
@@ -78,12 +79,12 @@ class ClientAddress:
 
     def __init__(self, trusted: TrustedPeers) -> None:
         self._trusted = trusted
-        self._find = lru_cache(4096)(self._address)
+        self._find = lru_cache(1024)(self._address)
 
     def __call__(self, environ: Mapping[str, Any]) -> str:
         """The client's address; '' on a Unix socket whose client does not say."""
         said = environ.get("HTTP_X_ZATO_FORWARDED_FOR") or environ.get("HTTP_X_FORWARDED_FOR") or ""
-        return self._find(environ.get("REMOTE_ADDR", ""), said)
+        return self._find(environ.get("REMOTE_ADDR", ""), said[-MAX_FORWARDED:])
 
     def _address(self, peer: str, said: str) -> str:
         if peer not in self._trusted:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import gevent
 
-from junctor.server.admin.builtin import ensure_builtin, ensure_server
+from junctor.server.admin.builtin import ADMIN, ensure_builtin, ensure_server
 from junctor.server.bus.client import Publisher
 from junctor.server.bus.listener import Convergence, Listener
+from junctor.server.channels.router import Router
 from junctor.server.outgoing.facade import Outgoing
 from junctor.server.runtime.accepting import Accepting
 from junctor.server.runtime.registry import Registry
@@ -20,7 +21,7 @@ from junctor.server.service.pickup import Pickup
 from junctor.server.service.store import ServiceStore
 from junctor.sql import schema
 from junctor.sql.engine import connect
-from junctor.sql.errors import JunctorError
+from junctor.sql.errors import JunctorError, NotFound
 from junctor.sql.secrets import Keyring
 from junctor.sql.store import Store
 
@@ -114,6 +115,8 @@ class Worker:
             context.outgoing = Outgoing()
             context.invoker = Invoker(context.services, context, InvokerSettings(metrics=self._measured))
             context.registry = Registry(context)
+            context.router = Router()
+            _require_keys(context.store)
             changed = [ensure_builtin(context), ensure_server(context)]
             if any(changed):
                 context.publisher.publish(context.store.version())
@@ -165,3 +168,11 @@ class Worker:
             gevent.sleep(FLUSH_INTERVAL)
             self._context.logs.flush()
             self._context.metrics.flush()
+
+
+def _require_keys(store: Store) -> None:
+    """Raises ``SecretUnreadable`` when the administrator's own password cannot be read: then the keys are another environment's."""
+    try:
+        store.get("security", ADMIN)["password"].reveal()
+    except NotFound:
+        log.warning("There is no security definition %s: nobody can administer the cluster.", ADMIN)

@@ -40,6 +40,12 @@ class Secret:
         """The secret itself."""
         return self._value
 
+    def matches(self, value: str) -> bool:
+        """Whether this is the secret."""
+        return hmac.compare_digest(
+            self._value.encode("utf-8", "surrogatepass"), value.encode("utf-8", "surrogatepass")
+        )
+
     def __bool__(self) -> bool:
         return bool(self._value)
 
@@ -51,6 +57,34 @@ class Secret:
 
     def __repr__(self) -> str:
         return "Secret(******)"
+
+
+class UnreadableSecret(Secret):
+    """A secret whose key is not here: what needs it does not work, and says so; everything else does."""
+
+    __slots__ = ("_reason",)
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("")
+        self._reason = reason
+
+    def reveal(self) -> str:
+        """Raises ``SecretUnreadable``."""
+        raise SecretUnreadable(self._reason)
+
+    def matches(self, value: str) -> bool:
+        """Nobody can say, so no."""
+        del value
+        return False
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __eq__(self, other: object) -> bool:
+        return other is self
+
+    def __hash__(self) -> int:
+        return id(self)
 
 
 def new_key_line() -> str:

@@ -14,7 +14,10 @@ from sqlalchemy import Column, Connection, Select, Table, select
 from junctor.sql import base
 from junctor.sql.base import Object
 from junctor.sql.config import Config
-from junctor.sql.secrets import Keyring
+from junctor.sql.errors import SecretUnreadable
+from junctor.sql.secrets import Keyring, Secret, UnreadableSecret
+
+UNREADABLE = "unreadable"  # in place of a fingerprint
 
 UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 
@@ -31,10 +34,13 @@ class Shape:
     secrets: tuple[tuple[int, str], ...]
 
     def config(self, row: Any, keyring: Keyring) -> Config:
-        """The object of a row, its secrets decrypted."""
+        """The object of a row, its secrets decrypted; one that cannot be is an ``UnreadableSecret``."""
         values = list(row)
         for position, field in self.secrets:
-            values[position] = keyring.decrypt(values[position], field)
+            try:
+                values[position] = keyring.decrypt(values[position], field)
+            except SecretUnreadable as error:
+                values[position] = UnreadableSecret(error.message)
         return Config(self.cls.kind, self.index, tuple(values))
 
     def split(self, values: Mapping[str, Any]) -> list[tuple[Table, dict[str, Any]]]:
@@ -111,9 +117,13 @@ def public(config: Config, keyring: Keyring) -> dict[str, Any]:
     shown: dict[str, Any] = {name: config[name] for name in base.SYSTEM_COLUMNS}
     shown |= {name: _shown(config[name]) for name, field in fields.items() if not field.is_secret}
     fingerprints = {
-        name: keyring.fingerprint(config[name].reveal()) for name, field in fields.items() if field.is_secret
+        name: _fingerprint(config[name], keyring) for name, field in fields.items() if field.is_secret
     }
     return shown | ({"secrets": fingerprints} if fingerprints else {})
+
+
+def _fingerprint(secret: Secret, keyring: Keyring) -> str:
+    return UNREADABLE if isinstance(secret, UnreadableSecret) else keyring.fingerprint(secret.reveal())
 
 
 def logged(config: Config, keyring: Keyring) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from junctor.sql.base import Object
 from junctor.sql.changes import CREATE, DELETE, EDIT, Change
 from junctor.sql.config import Config
 from junctor.sql.errors import AlreadyExists, EditConflict, InUse, InvalidInput, NotFound, Problem
-from junctor.sql.secrets import Keyring, Secret
+from junctor.sql.secrets import Keyring, Secret, UnreadableSecret
 from junctor.sql.shape import Shape, can_exist, find_id, logged, name_space, shape
 
 MAX_USERS_NAMED = 1000
@@ -154,9 +154,13 @@ class Transaction:
         self, cls: type[Object], complete: Mapping[str, Any], object_id: int | None
     ) -> dict[str, Any]:
         """Complete values as they are stored, references still as names; raises ``InvalidInput`` with every problem."""
-        values, problems = {}, []
+        values: dict[str, Any] = {}
+        problems: list[Problem] = []
         for name, field in base.declared(cls).items():
             value = complete.get(name)
+            if isinstance(value, UnreadableSecret):
+                values[name] = value  # stays as it is stored
+                continue
             value = value.reveal() if isinstance(value, Secret) else value
             if value is None and field.required:
                 problems.append(Problem(name, "is required."))
@@ -260,5 +264,5 @@ def _own(cls: type[Object], system: Mapping[str, Any] | None) -> dict[str, Any]:
 def _same(before: Config, name: str, value: Any) -> bool:
     old = before[name]
     if isinstance(old, Secret):
-        return bool(old.reveal() == value)
+        return old is value or old.matches(value)
     return bool((old or "") == (value or "")) if old is None or value is None else bool(old == value)

@@ -90,8 +90,13 @@ class WorkerStatus:
         return [
             {key: worker[key] for key in ("server", "pid", "host", "applied_version", "seen_seconds_ago")}
             for worker in workers
-            if worker["applied_version"] < version and worker["seen_seconds_ago"] < LOST_AFTER
+            if worker["applied_version"] < version and self._may_be_live(worker)
         ]
+
+    def _may_be_live(self, worker: Mapping[str, Any]) -> bool:
+        """Whether a worker was heard of lately; of those on this host, the process itself tells."""
+        is_gone = worker["host"] == self._host and not _is_alive(worker["pid"])
+        return not is_gone and bool(worker["seen_seconds_ago"] < LOST_AFTER)
 
     def cluster(self) -> tuple[int, list[dict[str, Any]]]:
         """The current version of the configuration, and every worker of the cluster."""

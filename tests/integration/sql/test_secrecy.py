@@ -10,6 +10,7 @@ from sqlalchemy import Engine, inspect
 from junctor.sql import base
 from junctor.sql.errors import InvalidInput, JunctorError, SecretUnreadable
 from junctor.sql.secrets import Keyring, new_key_line, parse_keys
+from junctor.sql.shape import public
 from junctor.sql.store import Store
 from tests.helpers.objects import WHO, add, edit, remove
 
@@ -78,14 +79,29 @@ def test_a_stored_secret_moved_to_another_object_type_is_not_readable(store: Sto
             "UPDATE security_api_key SET key = (SELECT password FROM security_basic_auth LIMIT 1)"
         )
     with pytest.raises(SecretUnreadable, match=r"security_api_key\.key does not fit its key"):
-        store.get("security", "erp")
+        store.get("security", "erp")["key"].reveal()
 
 
 def test_without_its_key_the_database_tells_no_secret(store: Store) -> None:
     add(store, "security_basic_auth", "crm", username="crm", password=CANARIES[0])
     thief = Store(store.engine, store.cluster_id, Keyring(parse_keys(new_key_line())))
     with pytest.raises(SecretUnreadable, match="was encrypted with the key"):
-        thief.get("security", "crm")
+        thief.get("security", "crm")["password"].reveal()
+
+
+def test_an_unreadable_secret_spoils_nothing_but_what_needs_it(store: Store) -> None:
+    add(store, "security_basic_auth", "crm", username="crm", password=CANARIES[0])
+    add(store, "security_basic_auth", "erp", username="erp")
+    stranger = Store(store.engine, store.cluster_id, Keyring(parse_keys(new_key_line())))
+    assert [found.name for found in stranger.snapshot().objects["security_basic_auth"]] == ["crm", "erp"]
+    shown = public(stranger.get("security", "crm"), stranger.keyring)
+    assert shown["secrets"] == {"password": "unreadable"}
+
+    edit(stranger, "security_basic_auth", "crm", realm="CRM")
+    assert store.get("security", "crm")["password"].reveal() == CANARIES[0]
+
+    edit(stranger, "security_basic_auth", "crm", password="new")
+    assert stranger.get("security", "crm")["password"].reveal() == "new"
 
 
 def test_secrets_of_an_older_key_are_read_and_new_ones_use_the_new_key(store: Store, engine: Engine) -> None:

@@ -501,6 +501,6 @@ def test_a_changed_secret_shows_in_the_feed_as_another_fingerprint(channel: Stor
 @pytest.mark.parametrize("kind", ["service", "service_source"])
 def test_what_code_knows_by_its_name_cannot_be_renamed(store: Store, kind: str) -> None:
     add(store, kind, "orders")
-    with pytest.raises(InvalidInput, match="name: of a Service.* cannot be changed"):
+    with pytest.raises(InvalidInput, match=r"name: of a Service.* cannot be changed"):
         edit(store, kind, "orders", name="others")
     assert store.get(kind, "orders").name == "orders"
