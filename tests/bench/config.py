@@ -20,11 +20,11 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent.parent)]
 
-import requests  # noqa: E402
-from cluster import BenchCluster, bench_cluster  # noqa: E402
+import requests
+from cluster import BenchCluster, bench_cluster
 
-from junctor.server.channels.router import Route, Router  # noqa: E402
-from tests.helpers.cluster import timed  # noqa: E402
+from junctor.server.channels.router import Route, Router
+from tests.helpers.cluster import timed
 
 MOST_P99 = 50.0  # milliseconds
 MOST_WITHOUT_REDIS = 5.0  # seconds

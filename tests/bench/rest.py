@@ -19,8 +19,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent.parent)]
 
-from cluster import bench_cluster  # noqa: E402
-from harness import Load, Server, alternate, describe, free_port, gunicorn_command, median, ratio  # noqa: E402
+from cluster import bench_cluster
+from harness import Load, Server, alternate, describe, free_port, gunicorn_command, median, ratio
 
 LEAST_RATIO_STOCK = 1.5
 LEAST_RATIO_WORKER = 0.5

@@ -14,7 +14,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from harness import (  # noqa: E402  benchmarks are scripts, and their folder no package
+from harness import (
     Load,
     Server,
     alternate,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -181,7 +180,7 @@ class TestWhatBreaks:
                     written.append(client.invoke("zato.channel-rest.create", fields)["config_version"])
                 except RemoteError as error:
                     refused.add(error.status)
-                    time.sleep(0.05)
+                    writer_ends.wait(0.05)  # a writer that is not in a hurry
             client.close()
 
         writer = threading.Thread(target=write, daemon=True)

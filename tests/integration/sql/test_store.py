@@ -200,7 +200,9 @@ def test_news_are_incomplete_for_who_is_ahead_of_a_restored_database(filled: Sto
     assert (news.is_complete, news.version) == (False, filled.version())
 
 
-def test_news_are_incomplete_for_who_is_too_far_behind(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_news_are_incomplete_for_who_is_too_far_behind(
+    filled: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     start = filled.version()
     monkeypatch.setattr("junctor.sql.store.MAX_NEWS", 2)
     add(filled, "service", "one")
