@@ -35,7 +35,14 @@ class AccessLog:
         self._time = ""
 
     def add(
-        self, request: falcon.Request, response: falcon.Response, channel: str, cid: str, *, seconds: float
+        self,
+        request: falcon.Request,
+        response: falcon.Response,
+        channel: str,
+        cid: str,
+        *,
+        status: int,
+        seconds: float,
     ) -> None:
         """Adds the line of a request that took ``seconds``, unless it is one that the cluster's settings leave out."""
         context = self._context
@@ -53,7 +60,7 @@ class AccessLog:
             "caller": environ.get(CALLER),
             "method": request.method,
             "path": request.path[:MAX_TEXT],
-            "status": response.status_code,
+            "status": status,
             "size": len(response.data or b""),
             "ms": round(seconds * 1000, 3),
             "agent": environ.get("HTTP_USER_AGENT", "")[:MAX_TEXT],

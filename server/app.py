@@ -16,7 +16,7 @@ from junctor.server.access_log import ERROR, AccessLog
 from junctor.server.channels.rest import REQUESTS
 from junctor.server.channels.router import NotAllowed
 from junctor.server.service.call import new_cid
-from junctor.sql.errors import Forbidden, MethodNotAllowed, ServiceUnavailable, Unauthorized
+from junctor.sql.errors import Forbidden, MethodNotAllowed, ResourceNotFound, ServiceUnavailable, Unauthorized
 
 if TYPE_CHECKING:
     from gevent.event import Event
@@ -95,7 +95,7 @@ class Responder:
             raise ServiceUnavailable(msg=context.not_ready)
         found = context.router.find(request.method, request.path)
         if found is None:
-            raise falcon.HTTPNotFound
+            raise ResourceNotFound(msg="Not Found: no channel has this path.")
         if isinstance(found, NotAllowed):
             raise MethodNotAllowed(allowed=found.allowed)
         return found.target, found.params
@@ -109,10 +109,7 @@ class Responder:
         cid: str,
     ) -> None:
         context = self._context
-        if isinstance(error, falcon.HTTPNotFound):
-            answer = http_errors.ErrorAnswer(404, "Not Found: no channel has this path.", "NotFound")
-        else:
-            answer = http_errors.answer(error)
+        answer = http_errors.answer(error)
         if http_errors.is_fault(error):
             log.error(
                 "A request of channel %r failed.",
@@ -143,13 +140,15 @@ class Responder:
         seconds: float,
     ) -> None:
         """Counts the request and logs it; nothing here waits for a disk."""
+        # A number is what it nearly always is; for anything else, Falcon knows the number.
+        status = response.status if type(response.status) is int else response.status_code
         if channel is None:
-            self._context.metrics.counter(REQUESTS, channel="", status=str(response.status_code)).inc()
-            self._log.add(request, response, "", cid, seconds=seconds)
+            self._context.metrics.counter(REQUESTS, channel="", status=str(status)).inc()
+            self._log.add(request, response, "", cid, status=status, seconds=seconds)
         else:
-            channel.answered(response.status_code).inc()
+            channel.answered(status).inc()
             channel.seconds.observe(seconds)
-            self._log.add(request, response, channel.name, cid, seconds=seconds)
+            self._log.add(request, response, channel.name, cid, status=status, seconds=seconds)
 
     def _live(self, request: falcon.Request, response: falcon.Response) -> None:
         """Whether the process works: it does when it answers."""

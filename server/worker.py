@@ -12,6 +12,7 @@ from junctor.server.admin.builtin import ADMIN, ensure_builtin, ensure_server
 from junctor.server.bus.client import Publisher
 from junctor.server.bus.listener import Convergence, Listener
 from junctor.server.channels.router import Router
+from junctor.server.metrics import Histogram
 from junctor.server.outgoing.facade import Outgoing
 from junctor.server.runtime.accepting import Accepting
 from junctor.server.runtime.registry import Registry
@@ -45,6 +46,7 @@ class Worker:
         self._context = context
         self.accepting = Accepting(context.settings.run_directory / "accepting.lock")
         self._greenlets: list[gevent.Greenlet] = []
+        self._seconds: dict[str, Histogram] = {}
         self._pickup: Pickup | None = None
 
     def start(self) -> None:
@@ -140,9 +142,13 @@ class Worker:
 
     def _measured(self, service: str, seconds: float, outcome: str) -> None:
         metrics = self._context.metrics
-        if service not in self._context.services:
-            return  # what callers make up is no label: there would be no end to the series
-        metrics.histogram("junctor_service_seconds", service=service).observe(seconds)
+        histogram = self._seconds.get(service)
+        if histogram is None:
+            if service not in self._context.services:
+                return  # what callers make up is no label: there would be no end to the series
+            histogram = metrics.histogram("junctor_service_seconds", service=service)
+            self._seconds[service] = histogram
+        histogram.observe(seconds)
         if outcome != OK:
             metrics.counter("junctor_service_errors_total", service=service, outcome=outcome).inc()
 

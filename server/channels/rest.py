@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import falcon
@@ -17,7 +18,7 @@ from junctor.server.metrics import Counter
 from junctor.server.runtime.live import Live
 from junctor.server.security.authenticate import authenticate
 from junctor.server.service.call import Call
-from junctor.server.service.channel import CHANNEL, ChannelInfo
+from junctor.server.service.channel import CHANNEL, ChannelInfo, ChannelSecurityInfo
 from junctor.server.service.request import HTTPRequest, parse_query
 from junctor.sql.config import Config
 from junctor.sql.errors import BadRequest, InvalidOutput, PayloadTooLarge, Problem
@@ -49,7 +50,6 @@ class RestChannel(Live):
         self.is_active: bool = config["is_active"]
         self.data_format: str = config["data_format"]
         self.error_format: str = config["error_format"]
-        self._service_id: int = config["service_id"]
         self._service: str = config["service"]
         self._security_id: int | None = config["security_id"]
         self._content_type: str = config["content_type"] or CONTENT_TYPES[self.data_format]
@@ -59,6 +59,9 @@ class RestChannel(Live):
         self._merge: bool = config["merge_url_params_req"]
         self._path_wins = config["url_params_pri"] == "path-over-qs"
         self._params_priority: str = config["params_pri"]
+        self._info = ChannelInfo(
+            CHANNEL.HTTP_SOAP, config.id, self.name, self.data_format, config["is_internal"]
+        )
         self._answered: dict[int, Counter] = {}
         self.seconds = context.metrics.histogram("junctor_request_seconds", channel=self.name)
         self._route = Route(
@@ -98,18 +101,11 @@ class RestChannel(Live):
         body = read_body(environ, self._max_body_size or self.context.cluster.max_body_size)
         query = parse_query(environ["QUERY_STRING"]) if environ.get("QUERY_STRING") else {}
         call = Call(
-            service=self._service_name(),
+            service=self._service,
             payload=self._payload(body),
             raw_request=body,
             cid=cid,
-            channel=ChannelInfo(
-                CHANNEL.HTTP_SOAP,
-                self.config.id,
-                self.name,
-                self.data_format,
-                self.config["is_internal"],
-                security=caller,
-            ),
+            channel=self._info_for(caller),
             data_format=self.data_format or None,
             transport="plain_http",
             channel_params=self._channel_params(query, params),
@@ -121,6 +117,12 @@ class RestChannel(Live):
         result = self.context.invoker.invoke(call)
         self._render(environ, response, result.response, result.payload)
 
+    def _info_for(self, caller: ChannelSecurityInfo) -> ChannelInfo:
+        """What services see of the channel when ``caller`` calls; made once for each, as it is the same for all requests."""
+        if self._info.security is not caller:
+            self._info = replace(self._info, security=caller)
+        return self._info
+
     def answered(self, status: int) -> Counter:
         """The counter of the channel's answers with a status."""
         counter = self._answered.get(status)
@@ -128,11 +130,6 @@ class RestChannel(Live):
             counter = self.context.metrics.counter(REQUESTS, channel=self.name, status=str(status))
             self._answered[status] = counter
         return counter
-
-    def _service_name(self) -> str:
-        """The name of the channel's service now: services are found by their ids, as all references are."""
-        live = self.context.registry.live("service", self._service_id)
-        return live.config.name if live is not None else self._service
 
     def _channel_params(self, query: dict[str, Any], params: dict[str, str]) -> dict[str, Any]:
         if not query:

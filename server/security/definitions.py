@@ -62,8 +62,22 @@ class BasicAuth(Definition):
         super().__init__(config, context)
         self.username: str = config["username"]
         self.password: str = config["password"].reveal()
+        self._accepted = b""
         self.challenge = f'Basic realm="{config["realm"]}", charset="UTF-8"'
         self._expect(f"{self.username}:{self.password}", self.password, self.username)
+
+    def admits(self, environ: Mapping[str, Any]) -> bool:
+        """Whether the request has the credentials.
+
+        A header that was right before, to the letter, is right again without being taken apart; all others take the same time.
+        """
+        header = environ.get("HTTP_AUTHORIZATION", "").encode("latin-1", "replace")
+        if self._accepted and hmac.compare_digest(header, self._accepted):
+            return True
+        is_right = super().admits(environ)
+        if is_right:
+            self._accepted = header
+        return is_right
 
     def given(self, environ: Mapping[str, Any]) -> bytes:
         """The decoded 'user:password' of the Authorization header."""
