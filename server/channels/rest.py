@@ -182,7 +182,7 @@ class RestChannel(Live):
         if not STATUS.fullmatch(text):
             problems.append(Problem("status_code", f"{status!r} is no HTTP status."))
         if problems:
-            raise InvalidOutput(self._service_name(), problems)
+            raise InvalidOutput(self._service, problems)
 
     def _compressed(self, environ: Mapping[str, Any], response: falcon.Response, data: bytes) -> bytes:
         response.set_header("Vary", "Accept-Encoding")

@@ -22,6 +22,7 @@ from junctor.server.log import current_cid
 from junctor.server.service.base import Platform, Service
 from junctor.server.service.call import Call, Result, new_cid
 from junctor.server.service.channel import CHANNEL, ChannelInfo
+from junctor.server.service.deadline import Deadlines
 from junctor.server.service.info import Handler, Hooks, ServiceInfo
 from junctor.server.service.store import ServiceStore
 from junctor.sql.errors import CallFailed, CallRefused, CallTimeout
@@ -68,6 +69,7 @@ class Invoker:
         self.store = store
         self.platform = platform
         self.settings = settings or InvokerSettings()
+        self._deadlines = Deadlines()
         self._async_calls = Pool(self.settings.max_async)
 
     def invoke(self, call: Call) -> Result:
@@ -140,17 +142,17 @@ class Invoker:
         seconds = _seconds_to_enforce(call)
         if seconds is None:
             return self._run(info, call)
-        timer = gevent.Timeout.start_new(seconds)
+        timer = self._deadlines.start(seconds)
         try:
             result = self._run(info, call)
-            if timer.pending:
+            if self._deadlines.is_pending(timer):
                 return result
         except gevent.Timeout as timeout:
             if timeout is not timer:
                 raise
             logger.warning("Service %s did not finish in time", call.service, exc_info=timeout)
         finally:
-            timer.close()
+            self._deadlines.end(timer)
         call.timed_out = True
         raise CallTimeout(f"Service {call.service!r} did not finish in {seconds:.3g} s")
 

@@ -76,7 +76,7 @@ class ServiceIO:
         else:
             if payload is None or payload in ("", b""):
                 payload = {}
-            elif not isinstance(payload, Mapping):
+            elif type(payload) is not dict and not isinstance(payload, Mapping):
                 raise InvalidInput.one("", "The input must be an object or a list of objects")
             result = self._parse_one(_merge(payload, channel_params, params_priority), problems, "")
         if problems:

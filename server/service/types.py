@@ -95,6 +95,8 @@ class Plain(Elem):
     __slots__ = ()
 
     def parse(self, value: Any) -> Any:
+        if type(value) is str:
+            return value
         return value if isinstance(value, str | list | dict) else _text(value)
 
 
