@@ -9,6 +9,7 @@ import sysconfig
 import pytest
 
 NOBODY = 65534
+PACKAGES = "import site, ssl, sys; site.addsitedir(sys.argv[1]); import junctor.cli.cluster"
 LIFE = """
 import site, sys
 site.addsitedir(sys.argv[1])
@@ -38,10 +39,10 @@ print("everything came back")
 
 
 def interpreter():
-    """A Python that nobody in particular may run: ours may lie in root's home."""
+    """A Python that nobody in particular may run, and our packages with it: they may lie in root's home."""
     ours = f"python{sys.version_info.major}.{sys.version_info.minor}"
     for candidate in (sys.executable, shutil.which(ours, path="/usr/bin:/usr/local/bin")):
-        command = [candidate, "-c", "import sys, ssl; print(sys.version_info[:2])"]
+        command = [candidate, "-B", "-c", PACKAGES, sysconfig.get_paths()["purelib"]]
         if candidate and _succeeds(command):
             return candidate
     return None
@@ -63,7 +64,7 @@ def _succeeds(command):
 def test_an_account_that_is_not_root_needs_nothing_from_root(public_directory):
     python = interpreter()
     if python is None:
-        pytest.skip("no Python that the account nobody may run")
+        pytest.skip("the account nobody may not run this Python or not read our packages")
     home = public_directory / "nobody"
     home.mkdir()
     os.chown(home, NOBODY, NOBODY)

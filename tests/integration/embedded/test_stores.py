@@ -346,12 +346,13 @@ def test_behind_a_closed_directory_the_database_lives_elsewhere_and_is_removed_w
         assert ask(environment, "SHOW work_mem") == [("7MB",)]
         kill_9(database.daemon())
         assert database.start().fresh
-        assert len(list(shared.iterdir())) == 1
+        assert len(list(shared.glob("env-*"))) == 1
         assert closed.stat().st_mode & 0o777 == 0o700
     finally:
         environment.abandon()
         environment.remove()
-    assert list(shared.iterdir()) == []
+    # The programs are there as well if the tests themselves lie behind a closed directory.
+    assert list(shared.glob("env-*")) == []
 
 
 @root_only
