@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-import orjson
+import msgspec
 
 from junctor.server.http_settings import TrustedPeers
 
@@ -18,10 +18,28 @@ if TYPE_CHECKING:
 
 MAX_TEXT = 256  # characters of a path or a user agent
 MAX_FORWARDED = 512  # characters of a chain of addresses; the last ones count
+_ENCODER = msgspec.json.Encoder()
 CALLER, ERROR = (
     "junctor.caller",
     "junctor.error",
 )  # what channels and errors leave in the WSGI environment for the log
+
+
+class Line(msgspec.Struct, omit_defaults=True, gc=False):
+    """What is known of a request; ``ms`` is how long it took, ``error`` the class of what was answered instead."""
+
+    time: str
+    cid: str
+    client: str
+    channel: str
+    caller: str | None
+    method: str
+    path: str
+    status: int
+    size: int
+    ms: float
+    agent: str
+    error: str = ""
 
 
 class AccessLog:
@@ -31,7 +49,7 @@ class AccessLog:
         self._context = context
         self._client = ClientAddress(TrustedPeers.parse(context.settings.trusted_proxies))
         self._requests = 0
-        self._second = 0
+        self._millisecond = 0
         self._time = ""
 
     def add(
@@ -52,30 +70,31 @@ class AccessLog:
         ):
             return
         environ = request.env
-        line = {
-            "time": self._now(),
-            "cid": cid,
-            "client": self._client(environ),
-            "channel": channel,
-            "caller": environ.get(CALLER),
-            "method": request.method,
-            "path": request.path[:MAX_TEXT],
-            "status": status,
-            "size": len(response.data or b""),
-            "ms": round(seconds * 1000, 3),
-            "agent": environ.get("HTTP_USER_AGENT", "")[:MAX_TEXT],
-        }
-        if error := environ.get(ERROR):
-            line["error"] = error
-        context.logs.access.add(orjson.dumps(line) + b"\n")
+        get = environ.get
+        line = Line(
+            self._now(),
+            cid,
+            self._client(environ),
+            channel,
+            get(CALLER),
+            request.method,
+            request.path[:MAX_TEXT],
+            status,
+            len(response.data or b""),
+            round(seconds * 1000, 3),
+            get("HTTP_USER_AGENT", "")[:MAX_TEXT],
+            get(ERROR, ""),
+        )
+        context.logs.access.add(_ENCODER.encode(line) + b"\n")
 
     def _now(self) -> str:
         """The time in ISO 8601, UTC, with milliseconds."""
-        now = time.time()
-        second = int(now)
-        if second != self._second:
-            self._second, self._time = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
-        return f"{self._time}.{int((now - second) * 1000):03d}Z"
+        millisecond = int(time.time() * 1000)
+        if millisecond != self._millisecond:
+            self._millisecond = millisecond
+            second, rest = divmod(millisecond, 1000)
+            self._time = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(second))}.{rest:03d}Z"
+        return self._time
 
 
 class ClientAddress:

@@ -48,7 +48,7 @@ class MasterLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
         del cfg
 
 
-class Server(BaseApplication):  # type: ignore[misc]
+class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     """The master: one context, which each worker gets a copy of by being forked."""
 
     def __init__(self, directory: Path, environ: dict[str, str]) -> None:

@@ -178,7 +178,7 @@ def declared(cls: type[Object]) -> Mapping[str, fields.Field]:
 def columns(cls: type[Object]) -> Mapping[str, Column[Any]]:
     """The columns of a type by attribute name; those of its family come from the family's table."""
     mapper = cls.__mapper__
-    return {prop.key: prop.columns[-1 if prop.key != "id" else 0] for prop in mapper.column_attrs}  # type: ignore[misc]
+    return {prop.key: prop.columns[-1 if prop.key != "id" else 0] for prop in mapper.column_attrs}  # type: ignore[misc]  # Column, not any expression
 
 
 @cache

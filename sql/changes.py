@@ -76,7 +76,7 @@ def record(
     ]
     connection.execute(insert(ConfigChange), rows)
     table = ClusterRow.__table__
-    connection.execute(table.update().where(table.c.id == cluster_id).values(config_version=version))  # type: ignore[attr-defined]
+    connection.execute(table.update().where(table.c.id == cluster_id).values(config_version=version))  # type: ignore[attr-defined]  # a Table
 
 
 def since(connection: Connection, cluster_id: int, version: int, *, limit: int | None = None) -> list[Change]:

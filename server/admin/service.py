@@ -22,7 +22,7 @@ class AdminService(Service):
     @property
     def context(self) -> Context:
         """The worker that runs the service."""
-        context: Context = self.server  # type: ignore[assignment]
+        context: Context = self.server  # type: ignore[assignment]  # the platform of our own services
         return context
 
     @property

@@ -110,7 +110,7 @@ class Listener:
         while True:
             client = connect(self._redis_url, timeout=None)
             try:
-                with client.pubsub() as subscription:  # type: ignore[no-untyped-call]
+                with client.pubsub() as subscription:  # type: ignore[no-untyped-call]  # redis has no type for it
                     subscription.subscribe(topic(self._store.cluster_id))
                     for message in subscription.listen():
                         if message["type"] == "subscribe" and was_down:

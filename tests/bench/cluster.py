@@ -46,7 +46,11 @@ def bench_cluster(
         schema.upgrade(engine)
         engine.dispose()
         cluster = ClusterUnderTest(
-            directory, odb_url=url, redis_url=valkey.url, workers=workers, settings=settings
+            directory,
+            odb_url=url,
+            redis_url=valkey.url,
+            workers=workers,
+            settings={"heartbeat": 2.0} | settings,
         )
         cluster.create()
         yield BenchCluster(cluster, postgres, valkey)
