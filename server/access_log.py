@@ -47,10 +47,11 @@ class AccessLog:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._is_on = context.settings.access_log
+        self._add = context.logs.access.add
         self._client = ClientAddress(TrustedPeers.parse(context.settings.trusted_proxies))
         self._requests = 0
-        self._millisecond = 0
-        self._time = ""
+        self._time, self._time_from, self._time_to = "", 0.0, 0.0
 
     def add(
         self,
@@ -63,16 +64,23 @@ class AccessLog:
         seconds: float,
     ) -> None:
         """Adds the line of a request that took ``seconds``, unless it is one that the cluster's settings leave out."""
-        context = self._context
         self._requests += 1
-        if not context.settings.access_log or (
-            context.is_loaded and self._requests % context.cluster.access_log_sample
+        if not self._is_on:
+            return
+        context = self._context
+        if (
+            context.is_loaded
+            and (sample := context.cluster.access_log_sample) > 1
+            and self._requests % sample
         ):
             return
+        now = time.time()
+        if not self._time_from <= now < self._time_to:
+            self._begin_millisecond(now)
         environ = request.env
         get = environ.get
         line = Line(
-            self._now(),
+            self._time,
             cid,
             self._client(environ),
             channel,
@@ -85,16 +93,14 @@ class AccessLog:
             get("HTTP_USER_AGENT", "")[:MAX_TEXT],
             get(ERROR, ""),
         )
-        context.logs.access.add(_ENCODER.encode(line) + b"\n")
+        self._add(_ENCODER.encode(line) + b"\n")
 
-    def _now(self) -> str:
-        """The time in ISO 8601, UTC, with milliseconds."""
-        millisecond = int(time.time() * 1000)
-        if millisecond != self._millisecond:
-            self._millisecond = millisecond
-            second, rest = divmod(millisecond, 1000)
-            self._time = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(second))}.{rest:03d}Z"
-        return self._time
+    def _begin_millisecond(self, now: float) -> None:
+        """Makes the text of a time in ISO 8601, UTC, which holds for the rest of its millisecond."""
+        millisecond = int(now * 1000)
+        second, rest = divmod(millisecond, 1000)
+        self._time = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(second))}.{rest:03d}Z"
+        self._time_from, self._time_to = millisecond / 1000, (millisecond + 1) / 1000
 
 
 class ClientAddress:
@@ -109,8 +115,10 @@ class ClientAddress:
 
     def __call__(self, environ: Mapping[str, Any]) -> str:
         """The client's address; '' on a Unix socket whose client does not say."""
-        said = environ.get("HTTP_X_ZATO_FORWARDED_FOR") or environ.get("HTTP_X_FORWARDED_FOR") or ""
-        return self._find(environ.get("REMOTE_ADDR", ""), said[-MAX_FORWARDED:])
+        get = environ.get
+        said = get("HTTP_X_ZATO_FORWARDED_FOR") or get("HTTP_X_FORWARDED_FOR")
+        peer: str = get("REMOTE_ADDR", "")
+        return self._find(peer, said[-MAX_FORWARDED:]) if said else peer
 
     def _address(self, peer: str, said: str) -> str:
         if peer not in self._trusted:

@@ -84,10 +84,17 @@ class Responder:
                 system(request, response)
                 return
             channel, params = self._find(request)
-            channel.respond(request, response, params, cid)
+            status = channel.respond(request, response, params, cid)
         except (Exception, gevent.Timeout) as error:  # noqa: BLE001 - boundary: a request; everything becomes an answer
-            self._refuse(error, request, response, channel, cid)
-        self._account(request, response, channel, cid, time.perf_counter() - started)
+            status = self._refuse(error, request, response, channel, cid)
+        seconds = time.perf_counter() - started
+        if channel is None:
+            name = ""
+            self._context.metrics.counter(REQUESTS, channel="", status=str(status)).inc()
+        else:
+            name = channel.name
+            channel.answered(status, seconds)
+        self._log.add(request, response, name, cid, status=status, seconds=seconds)
 
     def _find(self, request: falcon.Request) -> tuple[RestChannel, dict[str, str]]:
         context = self._context
@@ -107,7 +114,8 @@ class Responder:
         response: falcon.Response,
         channel: RestChannel | None,
         cid: str,
-    ) -> None:
+    ) -> int:
+        """The status of the answer that an error makes."""
         context = self._context
         answer = http_errors.answer(error)
         if http_errors.is_fault(error):
@@ -130,25 +138,7 @@ class Responder:
         for name, value in answer.headers.items():
             response.set_header(name, value)
         request.env[ERROR] = answer.error or type(error).__name__
-
-    def _account(
-        self,
-        request: falcon.Request,
-        response: falcon.Response,
-        channel: RestChannel | None,
-        cid: str,
-        seconds: float,
-    ) -> None:
-        """Counts the request and logs it; nothing here waits for a disk."""
-        # A number is what it nearly always is; for anything else, Falcon knows the number.
-        status = response.status if type(response.status) is int else response.status_code
-        if channel is None:
-            self._context.metrics.counter(REQUESTS, channel="", status=str(status)).inc()
-            self._log.add(request, response, "", cid, status=status, seconds=seconds)
-        else:
-            channel.answered(status).inc()
-            channel.seconds.observe(seconds)
-            self._log.add(request, response, channel.name, cid, status=status, seconds=seconds)
+        return answer.status
 
     def _live(self, request: falcon.Request, response: falcon.Response) -> None:
         """Whether the process works: it does when it answers."""

@@ -103,8 +103,8 @@ class Batch:
     def add(self, line: bytes) -> None:
         """Adds a line, its newline included."""
         self._lines.append(line)
-        self._size += len(line)
-        if self.is_immediate or self._size >= self._enough:
+        self._size = size = self._size + len(line)
+        if size >= self._enough or self.is_immediate:
             self.flush()
 
     def flush(self) -> None:

@@ -63,7 +63,7 @@ class RestChannel(Live):
             CHANNEL.HTTP_SOAP, config.id, self.name, self.data_format, config["is_internal"]
         )
         self._answered: dict[int, Counter] = {}
-        self.seconds = context.metrics.histogram("junctor_request_seconds", channel=self.name)
+        self._seconds = context.metrics.histogram("junctor_request_seconds", channel=self.name)
         self._route = Route(
             id=config.id,
             pattern=config["url_path"],
@@ -90,8 +90,8 @@ class RestChannel(Live):
 
     def respond(
         self, request: falcon.Request, response: falcon.Response, params: dict[str, str], cid: str
-    ) -> None:
-        """Authenticates the request, invokes the service and fills ``response``.
+    ) -> int:
+        """The status of the answer; authenticates the request, invokes the service and fills ``response``.
 
         Any error is raised: ``app.App`` turns it into an answer.
         """
@@ -99,41 +99,40 @@ class RestChannel(Live):
         caller = authenticate(self.context.registry, self._security_id, environ)
         environ[CALLER] = caller.name
         body = read_body(environ, self._max_body_size or self.context.cluster.max_body_size)
-        query = parse_query(environ["QUERY_STRING"]) if environ.get("QUERY_STRING") else {}
+        text = environ.get("QUERY_STRING")
+        query = parse_query(text) if text else {}
         call = Call(
             service=self._service,
             payload=self._payload(body),
             raw_request=body,
             cid=cid,
-            channel=self._info_for(caller),
+            channel=self._info if self._info.security is caller else self._info_for(caller),
             data_format=self.data_format or None,
             transport="plain_http",
-            channel_params=self._channel_params(query, params),
+            channel_params=self._channel_params(query, params) if query else params,
             merge_channel_params=self._merge,
             params_priority=self._params_priority,
             http=HTTPRequest(environ, params=params, query=query, body=body),
             timeout=self._timeout,
         )
         result = self.context.invoker.invoke(call)
-        self._render(environ, response, result.response, result.payload)
+        return self._render(environ, response, result.response, result.payload)
 
     def _info_for(self, caller: ChannelSecurityInfo) -> ChannelInfo:
-        """What services see of the channel when ``caller`` calls; made once for each, as it is the same for all requests."""
-        if self._info.security is not caller:
-            self._info = replace(self._info, security=caller)
+        """What services see of the channel when ``caller`` calls; kept, as it is the same for all requests."""
+        self._info = replace(self._info, security=caller)
         return self._info
 
-    def answered(self, status: int) -> Counter:
-        """The counter of the channel's answers with a status."""
+    def answered(self, status: int, seconds: float) -> None:
+        """Counts an answer with a status, and how long it took."""
         counter = self._answered.get(status)
         if counter is None:
             counter = self.context.metrics.counter(REQUESTS, channel=self.name, status=str(status))
             self._answered[status] = counter
-        return counter
+        counter.value += 1
+        self._seconds.observe(seconds)
 
     def _channel_params(self, query: dict[str, Any], params: dict[str, str]) -> dict[str, Any]:
-        if not query:
-            return params
         return {**query, **params} if self._path_wins else {**params, **query}
 
     def _payload(self, body: bytes) -> Any:
@@ -150,26 +149,31 @@ class RestChannel(Live):
 
     def _render(
         self, environ: Mapping[str, Any], response: falcon.Response, made: Response, payload: Any
-    ) -> None:
+    ) -> int:
         data = encode(payload)
+        response.content_type = self._content_type
+        status = OK if made.is_plain else self._render_head(response, made)
+        if self._gzip and not made.content_encoding:
+            data = self._compressed(environ, response, data)
+        response.data = data
+        return status
+
+    def _render_head(self, response: falcon.Response, made: Response) -> int:
+        """The status that a service gives, and its headers."""
         status: int | str = made.status_code  # services may also give a whole status line
         headers = {name: str(value) for name, value in made.headers.items()} if made.has_headers else {}
         if made.has_content_type:
             headers["Content-Type"] = made.content_type
         if made.content_encoding:
             headers["Content-Encoding"] = made.content_encoding
-        if status != OK or headers:
-            self._check(status, headers)
+        self._check(status, headers)
         response.status = status
-        response.content_type = self._content_type
         for name, value in headers.items():
             if name.lower() == "set-cookie":
                 response.append_header(name, value)
             else:
                 response.set_header(name, value)
-        if self._gzip and not made.content_encoding:
-            data = self._compressed(environ, response, data)
-        response.data = data
+        return response.status_code
 
     def _check(self, status: int | str, headers: Mapping[str, str]) -> None:
         """Raises ``InvalidOutput`` for what cannot be sent: better here, where the error has its CID, than on the wire."""

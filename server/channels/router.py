@@ -17,6 +17,8 @@ from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Generic, NamedTuple, TypeVar
 
+import msgspec
+
 from junctor.sql.errors import AlreadyExists, InvalidInput, NotFound, Problem
 
 Target = TypeVar("Target")
@@ -158,7 +160,7 @@ class Route(Generic[Target]):
         return same and (not self.allowed or not other.allowed or not self.allowed.isdisjoint(other.allowed))
 
 
-class Match(NamedTuple, Generic[Target]):
+class Match(msgspec.Struct, Generic[Target]):
     """The route that a request is for, and the value of each placeholder in a new dictionary."""
 
     target: Target
@@ -232,7 +234,7 @@ class Router(Generic[Target]):
         ``method`` is in upper case; ``path`` has no query string, and its percent-encoding has been undone.
         """
         for route in self._static.get(path, ()):
-            if route.takes(method):
+            if not route.allowed or method in route.allowed:  # as route.takes, without the call
                 return Match(route.target, {}, route)
         allowed: set[str] = set()
         for route in self._candidates(path):

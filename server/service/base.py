@@ -6,6 +6,7 @@ import copy
 import logging
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any, ClassVar, Protocol
 
 import orjson
@@ -59,30 +60,23 @@ class Service:
     _secrets: ClassVar[frozenset[str]] = frozenset()
 
     cid: str
-    in_reply_to: str
     channel: ChannelInfo
-    data_format: str | None
-    transport: str | None
     environ: dict[str, Any]
     server: Platform
     request: Request
     response: Response
     _call: Call
     _runner: Runner
-    _invoked_at: float
-    _handled_at: float
+    _invoked_at: float = 0.0
+    _handled_at: float = 0.0
 
     def _prepare(self, runner: Runner, call: Call, declared: ServiceIO | None) -> None:
         """Makes the instance ready for its call.  Raises ``InvalidInput``."""
         self._runner = runner
         self._call = call
-        self._invoked_at = self._handled_at = 0.0
         self.server = runner.platform
         self.cid = call.cid
-        self.in_reply_to = call.in_reply_to
         self.channel = call.channel
-        self.data_format = call.data_format
-        self.transport = call.transport
         self.environ = call.environ
         self.response = Response(declared)
         self.request = Request(call, declared)
@@ -96,6 +90,21 @@ class Service:
     def get_impl_name(cls) -> str:
         """The implementation name of the service: ``module.Class``."""
         return implementation_name(cls.__module__, cls.__name__)
+
+    @cached_property
+    def in_reply_to(self) -> str:
+        """The CID of the call that this one is the answer to; '' if it is none."""
+        return self._call.in_reply_to
+
+    @cached_property
+    def data_format(self) -> str | None:
+        """The format of the message, None if it has none."""
+        return self._call.data_format
+
+    @cached_property
+    def transport(self) -> str | None:
+        """How the message came, None if that is unknown."""
+        return self._call.transport
 
     @property
     def chan(self) -> ChannelInfo:

@@ -7,6 +7,8 @@ from typing import Any, Self
 
 from junctor.sql.errors import InvalidInput
 
+_CONTAINERS = (dict, list)
+
 
 class Bunch(dict[str, Any]):
     """A dictionary with its keys as attributes; dictionaries inside it, and inside its lists, are found as ``Bunch``.
@@ -23,7 +25,7 @@ class Bunch(dict[str, Any]):
             raise AttributeError(
                 f"There is no {name!r}; there are: {', '.join(map(str, self)) or 'none'}."
             ) from None
-        if type(value) is dict or type(value) is list:
+        if value.__class__ in _CONTAINERS:
             value = self[name] = bunchify(value)
         return value
 

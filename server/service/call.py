@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+import msgspec
 
 from junctor.server.service.channel import PARAMS_PRIORITY, ChannelInfo
 from junctor.server.service.request import HTTPRequest
@@ -27,8 +28,7 @@ def new_cid() -> str:
     return _cids.pop()
 
 
-@dataclass(slots=True)
-class Call:
+class Call(msgspec.Struct, eq=False):
     """What a channel asks for: the service, the message and where it came from.
 
     ``payload`` is the parsed message and ``raw_request`` the message as it came; ``cid`` is made when it is ''.
@@ -49,7 +49,7 @@ class Call:
     merge_channel_params: bool = True
     params_priority: str = PARAMS_PRIORITY.DEFAULT
     http: HTTPRequest | None = None
-    environ: dict[str, Any] = field(default_factory=dict)
+    environ: dict[str, Any] = msgspec.field(default_factory=dict)
     in_reply_to: str = ""
     timeout: float | None = None
     depth: int = 0
@@ -58,8 +58,7 @@ class Call:
     timed_out: bool = False
 
 
-@dataclass(slots=True)
-class Result:
+class Result(msgspec.Struct, eq=False):
     """What became of a call that succeeded: ``payload`` is the response as JSON types if the service declares its output.
 
     Otherwise it is what the service assigned.  ``response`` has the status, headers and content type.

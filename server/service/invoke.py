@@ -142,17 +142,17 @@ class Invoker:
         seconds = _seconds_to_enforce(call)
         if seconds is None:
             return self._run(info, call)
-        timer = self._deadlines.start(seconds)
+        deadline = self._deadlines.start(seconds)
         try:
             result = self._run(info, call)
-            if self._deadlines.is_pending(timer):
+            if deadline.thrown is None:
                 return result
         except gevent.Timeout as timeout:
-            if timeout is not timer:
+            if timeout is not deadline.thrown:
                 raise
             logger.warning("Service %s did not finish in time", call.service, exc_info=timeout)
         finally:
-            self._deadlines.end(timer)
+            self._deadlines.end(deadline)
         call.timed_out = True
         raise CallTimeout(f"Service {call.service!r} did not finish in {seconds:.3g} s")
 

@@ -12,15 +12,17 @@ from typing import Any
 
 from junctor.server.service.bunch import Input
 from junctor.server.service.channel import PARAMS_PRIORITY
-from junctor.server.service.payload import MISSING, OutputPayload, content
+from junctor.server.service.payload import OutputPayload, content
 from junctor.server.service.types import NO_DEFAULT, Elem
 from junctor.sql.errors import InvalidInput, InvalidOutput, Problem
 
 MAX_PROBLEMS = 100
 _SKIP = object()
 
-# name, conversion (None: as it is), is it required, what it is when missing, is it left out when empty
-_Step = tuple[str, Callable[[Any], Any] | None, bool, Any, bool]
+# name, conversion (None: as it is), does '' come under the element's rule, as None does
+_Step = tuple[str, Callable[[Any], Any] | None, bool]
+# what it is when it is missing, is it required, is it left out when empty
+_Rule = tuple[Any, bool, bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +50,21 @@ class ServiceIO:
     output_names: frozenset[str] = field(init=False)
     _parse_steps: tuple[_Step, ...] = field(init=False, repr=False, compare=False)
     _render_steps: tuple[_Step, ...] = field(init=False, repr=False, compare=False)
+    _parse_rules: dict[str, _Rule] = field(init=False, repr=False, compare=False)
+    _render_rules: dict[str, _Rule] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         o, put = self.options, object.__setattr__
         put(self, "output_names", frozenset(elem.name for elem in self.output))
-        put(self, "_parse_steps", _steps(self.input, "parse", o.default_input_value, o.skip_empty_input))
-        put(self, "_render_steps", _steps(self.output, "render", o.default_output_value, o.skip_empty_output))
+        parse_rules = _rules(self.input, o.default_input_value, o.skip_empty_input)
+        render_rules = _rules(self.output, o.default_output_value, o.skip_empty_output)
+        put(self, "_parse_rules", parse_rules)
+        put(self, "_render_rules", render_rules)
+        refuses = not o.allow_empty_required
+        parses = ((e, "parse", parse_rules[e.name][2] or (e.required and refuses)) for e in self.input)
+        renders = ((e, "render", render_rules[e.name][2]) for e in self.output)
+        put(self, "_parse_steps", tuple((e.name, _conversion(e, verb), it) for e, verb, it in parses))
+        put(self, "_render_steps", tuple((e.name, _conversion(e, verb), it) for e, verb, it in renders))
 
     def parse(
         self,
@@ -99,18 +110,11 @@ class ServiceIO:
     def _parse_one(self, source: Mapping[str, Any], problems: list[Problem], prefix: str) -> Input:
         result = Input()
         get = source.get
-        for name, parse, required, missing, skip in self._parse_steps:
-            value = get(name, MISSING)
-            if value is MISSING:
-                if required:
-                    problems.append(Problem(prefix + name, "Missing required element"))
-                elif missing is not _SKIP:
-                    result[name] = _fresh(missing)
-            elif required and (value is None or value == "") and not self.options.allow_empty_required:
-                problems.append(Problem(prefix + name, "Required element is empty"))
-            elif skip and (value is None or value == ""):
-                continue
-            elif parse is None or value is None:
+        for name, parse, is_ruled in self._parse_steps:
+            value = get(name)
+            if value is None or (is_ruled and value == ""):
+                self._parse_empty(name, source, result, problems, prefix)
+            elif parse is None:
                 result[name] = value
             else:
                 try:
@@ -120,6 +124,21 @@ class ServiceIO:
                         Problem(prefix + problem.field, problem.message) for problem in error.problems
                     ]
         return result
+
+    def _parse_empty(
+        self, name: str, source: Mapping[str, Any], result: Input, problems: list[Problem], prefix: str
+    ) -> None:
+        """What becomes of an element that is missing, None or ''."""
+        missing, required, skip = self._parse_rules[name]
+        if name not in source:
+            if required:
+                problems.append(Problem(prefix + name, "Missing required element"))
+            elif missing is not _SKIP:
+                result[name] = _fresh(missing)
+        elif required and not self.options.allow_empty_required:
+            problems.append(Problem(prefix + name, "Required element is empty"))
+        elif not skip:
+            result[name] = source[name]
 
     def render(self, payload: OutputPayload) -> Any:
         """The response as JSON types: a dictionary, a list of such, either under ``response_elem`` if there is one.
@@ -145,16 +164,18 @@ class ServiceIO:
     def _render_one(self, values: dict[str, Any], problems: list[Problem]) -> dict[str, Any]:
         result: dict[str, Any] = {}
         get = values.get
-        for name, render, required, missing, skip in self._render_steps:
-            value = get(name, MISSING)
-            if value is MISSING:
-                if required:
+        for name, render, is_ruled in self._render_steps:
+            value = get(name)
+            if value is None or (is_ruled and value == ""):
+                missing, required, skip = self._render_rules[name]
+                if name in values:
+                    if not skip:
+                        result[name] = value
+                elif required:
                     problems.append(Problem(name, "Required element of the output was not set"))
                 elif missing is not _SKIP:
                     result[name] = missing
-            elif skip and (value is None or value == ""):
-                continue
-            elif render is None or value is None:
+            elif render is None:
                 result[name] = value
             else:
                 try:
@@ -174,15 +195,20 @@ def _merge(message: Mapping[str, Any], params: Mapping[str, Any] | None, priorit
     return {**message, **params}
 
 
-def _steps(elements: tuple[Elem, ...], verb: str, default: Any, skip: frozenset[str]) -> tuple[_Step, ...]:
-    steps: list[_Step] = []
+def _rules(elements: tuple[Elem, ...], default: Any, skip: frozenset[str]) -> dict[str, _Rule]:
+    rules: dict[str, _Rule] = {}
     for elem in elements:
-        conversion = None if getattr(type(elem), verb) in (Elem.parse, Elem.render) else getattr(elem, verb)
         missing = default if elem.default is NO_DEFAULT else elem.default
         if elem.default is NO_DEFAULT and elem.name in skip:
             missing = _SKIP
-        steps.append((elem.name, conversion, elem.required, missing, elem.name in skip and not elem.required))
-    return tuple(steps)
+        rules[elem.name] = (missing, elem.required, elem.name in skip and not elem.required)
+    return rules
+
+
+def _conversion(elem: Elem, verb: str) -> Callable[[Any], Any] | None:
+    """The method of an element that converts values, None when it passes them on as they are."""
+    method = getattr(elem, verb)
+    return None if getattr(type(elem), verb) in (Elem.parse, Elem.render) else method
 
 
 def _fresh(value: Any) -> Any:

@@ -6,6 +6,7 @@ import copy
 import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import falcon
@@ -79,8 +80,6 @@ class HTTPRequest:
     ``params`` are those of the path; ``body`` is the whole body.  ``query`` may be given if it has been parsed already.
     """
 
-    __slots__ = ("_form", "_get", "_headers", "_post", "body", "environ", "method", "params", "path")
-
     def __init__(
         self,
         environ: dict[str, Any],
@@ -90,14 +89,19 @@ class HTTPRequest:
         body: bytes = b"",
     ) -> None:
         self.environ = environ
-        self.method: str = environ.get("REQUEST_METHOD", "")
-        self.path: str = environ.get("PATH_INFO", "")
         self.params: dict[str, Any] = params if params is not None else {}
         self.body = body
         self._get = query
-        self._post: dict[str, Any] | None = None
-        self._form: dict[str, Any] | None = None
-        self._headers: Headers | None = None
+
+    @property
+    def method(self) -> str:
+        """GET, POST and so on; '' if the call did not come over HTTP."""
+        return str(self.environ.get("REQUEST_METHOD", ""))
+
+    @property
+    def path(self) -> str:
+        """The path of the URL, without its percent-encoding."""
+        return str(self.environ.get("PATH_INFO", ""))
 
     @property
     def GET(self) -> dict[str, Any]:  # noqa: N802 - the contract
@@ -106,20 +110,16 @@ class HTTPRequest:
             self._get = parse_query(self.environ.get("QUERY_STRING", ""))
         return self._get
 
-    @property
+    @cached_property
     def POST(self) -> dict[str, Any]:  # noqa: N802 - the contract
         """The fields of a URL-encoded form in the body, like ``GET``; empty for a body of another type."""
-        if self._post is None:
-            is_form = self._content_type == "application/x-www-form-urlencoded"
-            self._post = parse_query(self.body.decode("utf-8", "replace")) if is_form else {}
-        return self._post
+        is_form = self._content_type == "application/x-www-form-urlencoded"
+        return parse_query(self.body.decode("utf-8", "replace")) if is_form else {}
 
-    @property
+    @cached_property
     def headers(self) -> Headers:
         """The headers of the request."""
-        if self._headers is None:
-            self._headers = Headers(self.environ)
-        return self._headers
+        return Headers(self.environ)
 
     @property
     def user_agent(self) -> str:
@@ -131,10 +131,11 @@ class HTTPRequest:
 
         Raises ``InvalidInput`` if it is malformed or has more than 1,000 fields.
         """
-        if self._form is None:
-            is_multipart = self._content_type == "multipart/form-data"
-            self._form = self._parse_multipart() if is_multipart else self.POST
         return self._form
+
+    @cached_property
+    def _form(self) -> dict[str, Any]:
+        return self._parse_multipart() if self._content_type == "multipart/form-data" else self.POST
 
     @property
     def _content_type(self) -> str:
@@ -182,31 +183,14 @@ class Request:
     of it; without one, the message (if it is an object) merged with the parameters of the URL.
     """
 
-    __slots__ = (
-        "_http",
-        "_input",
-        "channel_params",
-        "cid",
-        "data_format",
-        "merge_channel_params",
-        "params_priority",
-        "payload",
-        "raw_request",
-        "transport",
-    )
+    __slots__ = ("_call", "_http", "_input", "cid", "payload", "raw_request")
 
     def __init__(self, call: Call, declared: ServiceIO | None = None) -> None:
         """Raises ``InvalidInput`` if the message does not match the declaration."""
         self.payload = call.payload
         self.raw_request = call.raw_request
         self.cid = call.cid
-        self.channel_params: Mapping[str, Any] = (
-            call.channel_params if call.channel_params is not None else {}
-        )
-        self.merge_channel_params = call.merge_channel_params
-        self.params_priority = call.params_priority
-        self.data_format = call.data_format
-        self.transport = call.transport
+        self._call = call
         self._http = call.http
         self._input: Any = None
         if declared is not None and declared.input:
@@ -216,6 +200,32 @@ class Request:
                 else None
             )
             self._input = declared.parse(call.payload, params, call.params_priority)
+
+    @property
+    def channel_params(self) -> Mapping[str, Any]:
+        """The parameters of the URL, those of its path and of its query."""
+        params = self._call.channel_params
+        return {} if params is None else params
+
+    @property
+    def merge_channel_params(self) -> bool:
+        """Whether the parameters of the URL are part of the input."""
+        return self._call.merge_channel_params
+
+    @property
+    def params_priority(self) -> str:
+        """Which value wins when a name is in the URL and in the message."""
+        return self._call.params_priority
+
+    @property
+    def data_format(self) -> str | None:
+        """The format of the message, None if it has none."""
+        return self._call.data_format
+
+    @property
+    def transport(self) -> str | None:
+        """How the message came, None if that is unknown."""
+        return self._call.transport
 
     @property
     def http(self) -> HTTPRequest:

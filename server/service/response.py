@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from junctor.server.service.io import ServiceIO
 
 DEFAULT_CONTENT_TYPE = "text/plain"
+OK = 200
 _UNSET: Any = object()
 
 
@@ -37,7 +38,7 @@ class Response:
         self._payload = _UNSET
         self._content_type = ""
         self._headers: Bunch | None = None
-        self.status_code = 200
+        self.status_code = OK
         self.content_encoding: str | None = None
         self.result = "ZATO_OK"
         self.result_details = ""
@@ -86,6 +87,16 @@ class Response:
     def has_headers(self) -> bool:
         """Are there headers to answer with?"""
         return bool(self._headers)
+
+    @property
+    def is_plain(self) -> bool:
+        """Is there nothing but the payload: status 200, and no headers of the service's own?"""
+        return (
+            self.status_code == OK
+            and not self._headers
+            and self._content_type == ""
+            and not self.content_encoding
+        )
 
     def rendered(self) -> Any:
         """The payload as it goes out; JSON types if the output is declared.  Raises ``InvalidOutput``."""

@@ -177,17 +177,22 @@ class Float(Elem):
     __slots__ = ()
 
     def parse(self, value: Any) -> Any:
-        if value == "":
-            return None
-        if isinstance(value, bool) or (isinstance(value, str) and "_" in value):
+        if type(value) is float and math.isfinite(value):
+            return value
+        if isinstance(value, str):
+            if not value:
+                return None
+            if "_" in value:
+                raise self.refuse(value)
+        elif isinstance(value, bool):
             raise self.refuse(value)
         try:
             number = float(value)
         except (TypeError, ValueError, OverflowError):
             raise self.refuse(value) from None
-        if not math.isfinite(number):
-            raise self.refuse(value)
-        return number
+        if math.isfinite(number):
+            return number
+        raise self.refuse(value)
 
     render = parse
 

@@ -73,6 +73,7 @@ def test_a_service_sees_its_call(bench):
                 vars(self), chan=self.chan, out=self.out, outgoing=self.outgoing, wsgi=self.wsgi_environ
             )
             seen["logged_cid"] = current_cid.get()
+            seen["of_call"] = self.data_format, self.transport, self.in_reply_to
 
     channel = ChannelInfo(
         CHANNEL.HTTP_SOAP, 5, "orders", security=ChannelSecurityInfo(7, "sec", "basic_auth", "jane")
@@ -92,7 +93,7 @@ def test_a_service_sees_its_call(bench):
     assert seen["cid"] == seen["logged_cid"] == "c"
     assert seen["channel"] is seen["chan"] is channel
     assert channel.sec.username == "jane"
-    assert (seen["data_format"], seen["transport"], seen["in_reply_to"]) == ("json", "plain_http", "r")
+    assert seen["of_call"] == ("json", "plain_http", "r")
     assert seen["environ"] == {"a": 1}
     assert seen["wsgi"] == {"REQUEST_METHOD": "GET"}
     assert seen["out"].rest["CRM"] == "connection"
