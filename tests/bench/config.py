@@ -22,9 +22,9 @@ sys.path[:0] = [str(HERE), str(HERE.parent.parent)]
 
 import requests
 from cluster import BenchCluster, bench_cluster
+from harness import timed
 
 from junctor.server.channels.router import Route, Router
-from tests.helpers.cluster import timed
 
 MOST_P99 = 50.0  # milliseconds
 MOST_WITHOUT_REDIS = 5.0  # seconds

@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -239,6 +239,13 @@ def alternate(
 
 def _shortened(load: Load, seconds: float) -> Load:
     return Load(**{**load.__dict__, "seconds": seconds})
+
+
+def timed(action: Callable[[], object]) -> float:
+    """How many seconds ``action`` took."""
+    started = time.monotonic()
+    action()
+    return time.monotonic() - started
 
 
 def median(results: Sequence[Result]) -> Result:
