@@ -42,9 +42,11 @@ class TimedSocket:
         "_iteration",
         "_limits",
         "_loop_now",
+        "_readable",
         "_sending",
         "_socket",
         "_turn",
+        "_wait",
         "deadline",
         "expired",
         "idle_since",
@@ -56,6 +58,9 @@ class TimedSocket:
         self._loop_now = loop_now
         self._iteration = self._turn = 0.0
         self._sending = self.expired = False
+        hub = gevent.get_hub()
+        self._wait = hub.wait
+        self._readable = hub.loop.io(connection.fileno(), 1)
         self.deadline = NEVER
         self.idle_since = 0.0
 
@@ -74,6 +79,8 @@ class TimedSocket:
         """What arrives within ``timeout`` seconds from a client that owes nothing, ``b""`` if nothing does."""
         self.idle_since = now = monotonic()
         self.deadline = now + timeout
+        # A first try would nearly always find nothing, and where it does not, the others wait for their turn.
+        self._wait(self._readable)
         data = self.receive()
         self.deadline = NEVER
         self.idle_since = 0.0
@@ -144,4 +151,5 @@ class TimedSocket:
 
     def close(self) -> None:
         """Closes the socket.  Never raises, never waits."""
+        self._readable.close()
         self._socket.close()
