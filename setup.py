@@ -42,6 +42,7 @@ setup(
         "prometheus-client>=0.26",
         "psutil>=7.2",
         "psycopg2-binary>=2.9.13",
+        "PyJWT>=2.10",
         "redis>=8.1",
         "requests>=2.34",
         "rich>=15.0",
@@ -49,6 +50,8 @@ setup(
         "SQLAlchemy>=2.1.9,<2.2",
         "tomlkit>=0.15",
         "watchfiles>=1.3",
+        "ws4py>=0.6",
+        "wsaccel>=0.6.7",
     ],
     extras_require={
         "embedded": [

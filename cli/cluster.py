@@ -7,7 +7,7 @@ through ``report(step, total, text)`` and holds the environment's lock, so two c
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from junctor.cli import ports, process_table, store_urls
@@ -30,7 +30,8 @@ class ComponentStatus:
     """One part of an environment, as it is now.
 
     ``memory`` is in bytes, over ``processes`` processes.  ``started`` is in seconds since the epoch.  'unresponsive' means that
-    the process runs but does not answer; 'external' that the part belongs to somebody else, and answers.
+    the process runs but does not answer; 'external' that the part belongs to somebody else, and answers.  ``problem`` is a sentence
+    about what does not work although the part runs; '' = nothing.
     """
 
     name: str
@@ -41,6 +42,7 @@ class ComponentStatus:
     started: float = 0.0
     memory: int = 0
     processes: int = 0
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +55,8 @@ class EnvironmentStatus:
 
     @property
     def healthy(self) -> bool:
-        """Whether every part runs and answers."""
-        return all(component.state in ("running", "external") for component in self.components)
+        """Whether every part runs, answers and has no problem."""
+        return all(part.state in ("running", "external") and not part.problem for part in self.components)
 
 
 class Cluster:
@@ -124,11 +126,12 @@ def stop_environment(environment: Environment, report: Report) -> list[Stopped]:
         cluster = Cluster(environment)
         steps = _Steps(report, len(cluster.daemons()))
         stopped = []
-        if cluster.haproxy:
-            stopped.append(_announce_stop(steps, cluster.haproxy.name, cluster.haproxy.stop()))
         servers = cluster.servers
+        # Before the load balancer: it would wait for WebSockets, which the servers end, and tell their clients why.
         for server, result in zip(servers, stop_all([s.daemon() for s in servers]), strict=True):
             stopped.append(_announce_stop(steps, server.name, result))
+        if cluster.haproxy:
+            stopped.append(_announce_stop(steps, cluster.haproxy.name, cluster.haproxy.stop()))
         for store in reversed(cluster.stores):
             stopped.append(_announce_stop(steps, store.name, store.stop()))
         return stopped
@@ -136,7 +139,10 @@ def stop_environment(environment: Environment, report: Report) -> list[Stopped]:
 
 def kill_environment(environment: Environment) -> None:
     """Nothing of the environment runs any more, and nothing was asked: what a power failure would do."""
-    for daemon in Cluster(environment).daemons():
+    cluster = Cluster(environment)
+    if cluster.haproxy:
+        cluster.haproxy.kill()
+    for daemon in cluster.daemons():
         daemon.kill()
 
 
@@ -157,7 +163,7 @@ def status_of(environment: Environment) -> EnvironmentStatus:
         components.append(_status(server.daemon(), server.ping, "server", address))
     if cluster.haproxy:
         address = f"{settings.load_balancer.host}:{settings.load_balancer.port}"
-        components.append(_status(cluster.haproxy.daemon(), cluster.haproxy.ping, "load-balancer", address))
+        components.append(_balancer_status(cluster.haproxy, address))
     return EnvironmentStatus(str(environment.path), settings.cluster, tuple(components))
 
 
@@ -212,6 +218,20 @@ def _announce_stop(steps: _Steps, name: str, stopped: Stopped) -> Stopped:
 def _store_status(store: Postgres | Valkey) -> ComponentStatus:
     kind: Literal["postgres", "redis"] = "postgres" if isinstance(store, Postgres) else "redis"
     return _status(store.daemon(), store.ping, kind, f"{ports.LOOPBACK}:{store.port}")
+
+
+def _balancer_status(haproxy: HAProxy, address: str) -> ComponentStatus:
+    """HAProxy and its agent as one part: the agent is what keeps the other current."""
+    status = _status(haproxy.daemon(), haproxy.ping, "load-balancer", address)
+    if not status.pid:
+        return status
+    agent = haproxy.agent.daemon().processes()
+    return replace(
+        status,
+        memory=status.memory + process_table.memory_of(agent),
+        processes=status.processes + len(agent),
+        problem=haproxy.agent.problem(),
+    )
 
 
 def _status(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-SECTIONS: Final = ("Quickstart", "Processes", "Services", "Configuration", "Maintenance")
+SECTIONS: Final = ("Quickstart", "Processes", "Services", "Configuration", "WebSockets", "Maintenance")
 
 
 class Entry(NamedTuple):
@@ -40,6 +40,17 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "service": Entry("services:service", "Services", "Services: deploy, undeploy, invoke, versions."),
     "enmasse": Entry("enmasse:enmasse", "Configuration", "Exports, compares and imports objects in bulk."),
     "history": Entry("history:history", "Configuration", "Shows who changed what, newest first."),
+    "list-websocket-clients": Entry(
+        "websocket_clients:list_clients", "WebSockets", "Lists the connected WebSocket clients."
+    ),
+    "invoke-websocket-client": Entry(
+        "websocket_clients:invoke_client",
+        "WebSockets",
+        "Sends a message to a WebSocket client and prints its response.",
+    ),
+    "disconnect-websocket-client": Entry(
+        "websocket_clients:disconnect_client", "WebSockets", "Closes the connection of a WebSocket client."
+    ),
     "odb": Entry("odb:odb", "Maintenance", "The schema of the object database: check, upgrade, downgrade."),
     "secret": Entry("secret:secret", "Maintenance", "Secrets of objects, and the keys that encrypt them."),
     "info": Entry("reachability:info", "Maintenance", "Shows what an environment consists of, and where."),

@@ -3,7 +3,7 @@
     ENV/.junctor-info  environment.toml  secrets/
         postgres/{data,log,run}  redis/{data,log,run}      the embedded stores, when they are embedded
         server1/{server.toml,logs,pickup/incoming/services,run,work}
-        load-balancer/{haproxy.cfg,logs,run}
+        load-balancer/{haproxy.cfg,haproxy.local.cfg,logs,run}
 
 While an environment is being created it holds the file ``.creating``, which is locked by who creates it, so that a half-created
 directory and one in the making can be told apart.
@@ -155,7 +155,7 @@ def clear(path: Path) -> None:
             f"{path} holds what no environment has, so it is not removed: {', '.join(foreign[:SHOWN_ENTRIES])}."
         )
     for entry in entries:
-        for pidfile in entry.glob("run/pidfile"):
+        for pidfile in entry.glob("run/*pidfile"):
             Daemon(Launch(entry.name, (), entry, pidfile, pidfile)).kill()
     for entry in entries:
         _remove(entry)

@@ -11,11 +11,12 @@ import click
 
 from junctor.cli.cluster import Cluster, start_environment, status_of, stop_environment
 from junctor.cli.command import ClusterCommand, LocalCommand, pass_session
-from junctor.cli.embedded.store import Started
+from junctor.cli.embedded.haproxy import HAProxy
+from junctor.cli.embedded.store import Started, Store
 from junctor.cli.environment import Environment
-from junctor.cli.environment_layout import Component
+from junctor.cli.environment_layout import LOAD_BALANCER, Component
 from junctor.cli.exit_codes import ExitCode
-from junctor.cli.process import Daemon, Stopped
+from junctor.cli.process import Stopped
 from junctor.cli.process_table import wait_until
 from junctor.cli.progress import Progress
 from junctor.cli.server_process import START_TIMEOUT, ServerProcess
@@ -46,7 +47,8 @@ def start(session: Session, directory: str | None, fg: bool) -> None:
     else:
         with environment.locked():
             started = [_start_one(environment, component)]
-        session.say(f"{component.name} {'started' if started[0].fresh else 'runs already'}.")
+        state = "started" if started[0].fresh else "runs already"
+        session.say(" ".join((f"{component.name} {state}.", *started[0].notes)))
     found = [
         {"name": item.name, "port": item.port, "started": item.fresh, "notes": item.notes} for item in started
     ]
@@ -110,14 +112,21 @@ def stop_all_parts(session: Session, environment: Environment) -> list[Stopped]:
 def reload_(session: Session, directory: str | None) -> None:
     """Replaces the workers of running servers without losing a request.
 
-    One server after the other: new workers start, then the old ones finish their calls and end.
+    One server after the other: new workers start, then the old ones finish their calls and end.  ENV/load-balancer is told of
+    today's servers, WebSocket channels and haproxy.local.cfg, which happens by itself, too; it keeps all connections.
     """
     environment, component = session.locate(directory)
+    balancer = Cluster(environment).haproxy
+    if component is not None and component.kind == LOAD_BALANCER and balancer is not None:
+        _reload_balancer(session, environment, balancer)
+        return
     servers = Cluster(environment).servers
     if component is not None:
         server = _server(environment, component)
         if server is None:
-            raise EnvironmentProblem(f"{component.name} is not a server; only servers are reloaded.")
+            raise EnvironmentProblem(
+                f"{component.name} is neither a server nor the load balancer, which alone are reloaded."
+            )
         servers = [server]
     progress = Progress(session, len(servers))
     with environment.locked():
@@ -126,6 +135,15 @@ def reload_(session: Session, directory: str | None) -> None:
         raise ProcessFailed("No server is running.")
     names = [server.name for server, done in zip(servers, reloaded, strict=True) if done]
     session.answer({"reloaded": names}, lambda: None)
+
+
+def _reload_balancer(session: Session, environment: Environment, balancer: HAProxy) -> None:
+    with environment.locked():
+        configured = balancer.reload()
+    for note in configured.notes:
+        session.warn(note)
+    session.say("load-balancer reloaded")
+    session.answer({"reloaded": [LOAD_BALANCER], "notes": configured.notes}, lambda: None)
 
 
 def _reload(server: ServerProcess, progress: Progress) -> bool:
@@ -195,28 +213,19 @@ def _start_one(environment: Environment, component: Component) -> Started:
         environment.write_server_file(server.server)
         fresh = server.daemon().start(server.ping, START_TIMEOUT)
         return Started(server.name, server.server.port, fresh)
-    cluster = Cluster(environment)
-    parts = {"postgres": cluster.postgres, "redis": cluster.redis, "load-balancer": cluster.haproxy}
-    part = parts.get(component.kind)
-    if part is None:
-        raise EnvironmentProblem(f"environment.toml does not have {component.name}.")
-    return part.start()
+    return _part(environment, component).start()
 
 
 def _stop_one(environment: Environment, component: Component) -> Stopped:
     server = _server(environment, component)
-    if server is not None:
-        return server.daemon().stop()
+    return _part(environment, component).stop() if server is None else server.daemon().stop()
+
+
+def _part(environment: Environment, component: Component) -> Store | HAProxy:
+    """The store or load balancer that a component is; raises ``EnvironmentProblem`` when the environment does not have it."""
     cluster = Cluster(environment)
-    daemons: dict[str, Daemon] = {
-        kind: part.daemon()
-        for kind, part in (
-            ("postgres", cluster.postgres),
-            ("redis", cluster.redis),
-            ("load-balancer", cluster.haproxy),
-        )
-        if part
-    }
-    if component.kind not in daemons:
+    parts = {"postgres": cluster.postgres, "redis": cluster.redis, LOAD_BALANCER: cluster.haproxy}
+    part = parts.get(component.kind)
+    if part is None:
         raise EnvironmentProblem(f"environment.toml does not have {component.name}.")
-    return daemons[component.kind].stop()
+    return part

@@ -42,6 +42,9 @@ def show_status(
             for item in local.components
         ]
         output.print_table(("Component", "State", "Address", "Pid", "Up for", "Memory"), rows)
+        for item in local.components:
+            if item.problem:
+                session.say(f"{item.name}: {item.problem}")
     if remote is None:
         session.say(f"The cluster does not answer: {reason}")
         return
@@ -50,6 +53,11 @@ def show_status(
         ("Server", "Worker", "Pid", "State", "Up for", "Applied", "Behind", "Memory", "Problems"),
         [row for server in remote["servers"] for row in _worker_rows(server)],
     )
+    if states := [row for server in remote["servers"] for row in _state_rows(server)]:
+        output.print_table(
+            ("Connection", "Server", "Pid", "State", "For", "Calls", "Ping (ms)", "Remarks"),
+            sorted(states, key=str),
+        )
 
 
 def _worker_rows(server: Mapping[str, Any]) -> list[tuple[Any, ...]]:
@@ -69,6 +77,34 @@ def _worker_rows(server: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         )
         for worker in server["workers"]
     ]
+
+
+def _state_rows(server: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """A row for each connection of each worker that has a state: links to other clusters."""
+    return [
+        (
+            key.partition("/")[2],
+            server["name"],
+            worker.get("pid"),
+            state.get("state"),
+            _up_for(state.get("since")),
+            state.get("calls"),
+            state.get("lag_ms"),
+            _remarks(state),
+        )
+        for worker in server["workers"]
+        for key, state in (worker.get("states") or {}).items()
+    ]
+
+
+def _remarks(state: Mapping[str, Any]) -> str | None:
+    """What is wrong, and whether the worker has the subscriptions of all."""
+    remarks = [str(state["error"])] if state.get("error") else []
+    if state.get("owner"):
+        remarks.append("owns the subscriptions")
+    failed = {topic: result for topic, result in (state.get("subscriptions") or {}).items() if result != "ok"}
+    remarks += [f"not subscribed to {topic}: {result}" for topic, result in failed.items()]
+    return "; ".join(remarks) or None
 
 
 def _up_for(started: Any) -> str | None:

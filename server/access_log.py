@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import falcon
 
     from junctor.server.context import Context
+    from junctor.server.websocket.session import Session
 
 MAX_TEXT = 256  # characters of a path or a user agent
 MAX_FORWARDED = 512  # characters of a chain of addresses; the last ones count
@@ -42,6 +43,29 @@ class Line(msgspec.Struct, omit_defaults=True, gc=False):
     error: str = ""
 
 
+class SessionLine(msgspec.Struct, omit_defaults=True, gc=False):
+    """What is known of a WebSocket that was closed.
+
+    ``status`` is the close code and ``ms`` how long it was open; ``received`` and ``sent`` are messages.  Who never logged in has
+    no ``caller``, the security definition, and no ``client_id``, the name it gave itself.
+    """
+
+    time: str
+    cid: str
+    client: str
+    channel: str
+    caller: str | None
+    client_id: str
+    path: str
+    status: int
+    ms: float
+    agent: str
+    received: int
+    sent: int
+    reason: str
+    method: str
+
+
 class AccessLog:
     """Writes the lines; a line costs some microseconds, and no disk is waited for."""
 
@@ -49,7 +73,7 @@ class AccessLog:
         self._context = context
         self._is_on = context.settings.access_log
         self._add = context.logs.access.add
-        self._client = ClientAddress(TrustedPeers.parse(context.settings.trusted_proxies))
+        self.client = ClientAddress(TrustedPeers.parse(context.settings.trusted_proxies))
         self._requests = 0
         self._time, self._time_from, self._time_to = "", 0.0, 0.0
 
@@ -82,7 +106,7 @@ class AccessLog:
         line = Line(
             self._time,
             cid,
-            self._client(environ),
+            self.client(environ),
             channel,
             get(CALLER),
             request.method,
@@ -92,6 +116,32 @@ class AccessLog:
             round(seconds * 1000, 3),
             get("HTTP_USER_AGENT", "")[:MAX_TEXT],
             get(ERROR, ""),
+        )
+        self._add(_ENCODER.encode(line) + b"\n")
+
+    def add_session(self, session: Session, seconds: float) -> None:
+        """Adds the line of a WebSocket that was open for ``seconds``; its id, by which services know the client, stands for the CID."""
+        if not self._is_on:
+            return
+        now = time.time()
+        if not self._time_from <= now < self._time_to:
+            self._begin_millisecond(now)
+        peer, connection = session.peer, session.connection
+        line = SessionLine(
+            self._time,
+            session.pub_client_id,
+            peer.client,
+            session.channel_name,
+            (session.channels.channel.config["security"] or None) if session.is_logged_in else None,
+            session.ext_client_id if session.is_logged_in else "",
+            peer.path[:MAX_TEXT],
+            connection.close_code,
+            round(seconds * 1000, 3),
+            peer.environ.get("HTTP_USER_AGENT", "")[:MAX_TEXT],
+            session.received,
+            session.sent,
+            connection.close_reason[:MAX_TEXT],
+            "WEBSOCKET",
         )
         self._add(_ENCODER.encode(line) + b"\n")
 

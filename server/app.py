@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import falcon
@@ -13,9 +13,10 @@ import orjson
 
 from junctor.server import http_errors, metrics_total
 from junctor.server.access_log import ERROR, AccessLog
-from junctor.server.channels.rest import REQUESTS
+from junctor.server.channels.rest import REQUESTS, read_body
 from junctor.server.channels.router import NotAllowed
 from junctor.server.service.call import new_cid
+from junctor.server.websocket import relay, upgrade
 from junctor.sql.errors import Forbidden, MethodNotAllowed, ResourceNotFound, ServiceUnavailable, Unauthorized
 
 if TYPE_CHECKING:
@@ -59,9 +60,19 @@ class App(falcon.App):  # type: ignore[type-arg]  # its parameters are the defau
 
     def __init__(self, context: Context, on_drain: Callable[[], None], may_accept: Event) -> None:
         super().__init__(router=_OneRoute(Responder(context)))  # type: ignore[call-overload]  # a router by its methods
+        self._context = context
         self.on_drain, self.may_accept = on_drain, may_accept
         self.req_options.auto_parse_form_urlencoded = False
         self.resp_options.secure_cookies_by_default = True
+
+    def __call__(self, env: dict[str, Any], start_response: upgrade.StartResponse) -> Iterable[bytes]:
+        """Serves a request: a WebSocket if it asks for one, and if a channel has its path."""
+        if upgrade.asks_for_websocket(env):
+            sessions = self._context.websockets.find(env)
+            if sessions is not None:
+                return upgrade.serve(sessions, env, start_response)
+        answer: Iterable[bytes] = super().__call__(env, start_response)
+        return answer
 
 
 class Responder:
@@ -79,7 +90,8 @@ class Responder:
         response.set_header("X-Zato-CID", cid)
         channel: RestChannel | None = None
         try:
-            system = self._system.get(request.path)
+            path = request.path
+            system = self._relay if path.startswith(relay.PREFIX) else self._system.get(path)
             if system is not None:
                 system(request, response)
                 return
@@ -102,7 +114,7 @@ class Responder:
             raise ServiceUnavailable(msg=context.not_ready)
         found = context.router.find(request.method, request.path)
         if found is None:
-            raise ResourceNotFound(msg="Not Found: no channel has this path.")
+            raise ResourceNotFound(msg=relay.NOTHING_HERE)
         if isinstance(found, NotAllowed):
             raise MethodNotAllowed(allowed=found.allowed)
         return found.target, found.params
@@ -139,6 +151,18 @@ class Responder:
             response.set_header(name, value)
         request.env[ERROR] = answer.error or type(error).__name__
         return answer.status
+
+    def _relay(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Hands a message of another server's worker to the worker that it is for; to anybody else, there is nothing here."""
+        context = self._context
+        if not context.is_loaded:
+            raise ServiceUnavailable(msg=context.not_ready)
+        if request.method != "POST":
+            raise ResourceNotFound(msg=relay.NOTHING_HERE)
+        head = request.get_header(relay.HEADER) or ""
+        answer = context.relay.receive(request.path, head, lambda limit: read_body(request.env, limit))
+        response.status = relay.GONE if answer is None else relay.OK
+        response.data, response.content_type = answer, "application/octet-stream"
 
     def _live(self, request: falcon.Request, response: falcon.Response) -> None:
         """Whether the process works: it does when it answers."""

@@ -18,7 +18,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, Final, NoReturn
 
-from junctor.server.service import bunch, channel, hook_services, types
+from junctor.server.service import bunch, channel, hook_services, types, websocket_gateway
 from junctor.server.service.base import Service
 from junctor.sql import errors
 
@@ -94,6 +94,7 @@ _COMMON: Final[dict[str, Any]] = {
     "PARAMS_PRIORITY": channel.PARAMS_PRIORITY,
     "ParsingException": ParsingException,
     "TimeoutException": errors.TimedOut,
+    "WEB_SOCKET": channel.WEB_SOCKET,
     "ZATO_NOT_GIVEN": "ZATO_NOT_GIVEN",
     "ZATO_OK": "ZATO_OK",
     "ZatoException": errors.JunctorError,
@@ -120,6 +121,10 @@ MODULES: Final[Mapping[str, Mapping[str, Any]]] = {
         "dataclass": dataclasses.dataclass,
     },
     "zato.server.service.internal": {"AdminService": hook_services.AdminService},
+    "zato.server.service.internal.helpers": {
+        "WebSocketsGateway": websocket_gateway.WebSocketsGateway,
+        "WebSocketsPubSubGateway": websocket_gateway.WebSocketsPubSubGateway,
+    },
     "zato.simpleio": {**_TYPES, "Bunch": bunch.Bunch},
 }
 _PACKAGES: Final = frozenset(name.rpartition(".")[0] for name in MODULES)

@@ -15,11 +15,17 @@ if TYPE_CHECKING:
     from junctor.server.bus.listener import Convergence, Listener
     from junctor.server.channels.rest import RestChannel
     from junctor.server.outgoing.facade import Outgoing
+    from junctor.server.outgoing.websocket_live import Links
     from junctor.server.runtime.cluster import ClusterSettings
     from junctor.server.runtime.registry import Registry
     from junctor.server.runtime.status import WorkerStatus
+    from junctor.server.security.tokens import Tokens
     from junctor.server.service.invoke import Invoker
     from junctor.server.service.store import ServiceStore
+    from junctor.server.service.wsx import WSX
+    from junctor.server.websocket.clients import ConnectedClients
+    from junctor.server.websocket.endpoints import Endpoints
+    from junctor.server.websocket.relay import Relay
     from junctor.sql.store import Store
 
 
@@ -44,11 +50,17 @@ class Context:
     invoker: Invoker = field(init=False)
     registry: Registry = field(init=False)
     outgoing: Outgoing = field(init=False)
+    links: Links = field(init=False)
     cluster: ClusterSettings = field(init=False)
     publisher: Publisher = field(init=False)
     listener: Listener = field(init=False)
     convergence: Convergence = field(init=False)
     status: WorkerStatus = field(init=False)
+    clients: ConnectedClients = field(init=False)
+    relay: Relay = field(init=False)
+    tokens: Tokens = field(init=False)
+    wsx: WSX = field(init=False)
+    websockets: Endpoints = field(init=False)
 
     @property
     def out(self) -> Outgoing:

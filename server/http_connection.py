@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import secrets
 import sys
+from functools import partial
 from http import HTTPStatus
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -167,6 +168,7 @@ class Connection:
         buffered = self._buffered
         if request.upgrades:
             environ["junctor.buffered"] = buffered
+            environ["junctor.upgraded"] = partial(self._server.upgraded, self)
         if 0 <= length <= len(buffered):
             self._buffered = buffered[length:]
             _set_complete_body(environ, buffered[:length])

@@ -14,6 +14,9 @@ Beside what PEP 3333 asks for, an application finds here:
     speak for itself on the socket, with these bytes as the first it received.  It does so before it returns, in the
     greenlet that it was called in, and then returns ``ALREADY_HANDLED`` of ``gunicorn.workers.base_async``; the
     worker closes the connection.  Until then no time-out of the worker applies to it.
+``junctor.upgraded``
+    Beside ``junctor.buffered``: to be called without arguments once the connection is a WebSocket, which then does not count
+    among the connections that the worker has places for.
 
 No application may depend on the ``junctor`` ones: gunicorn's own workers do not have them.
 """

@@ -36,6 +36,7 @@ REASONS = {
     413: "Payload Too Large",
     429: "Too Many Requests",
     500: "Internal Server Error",
+    502: "Bad Gateway",
     503: "Service Unavailable",
     504: "Gateway Timeout",
 }
@@ -81,6 +82,8 @@ def answer(error: BaseException) -> ErrorAnswer:
             problems = error.problems if isinstance(error, errors.InvalidInput) else ()
             headers = {"Retry-After": "1"} if status == 503 else {}
             return ErrorAnswer(status, str(error), type(error).__name__, problems, headers)
+    if isinstance(error, errors.RemoteCallFailed):  # what it says is for us, not for our callers
+        return ErrorAnswer(502, DEFAULT_DETAILS, "")
     status = getattr(error, "status", 500) if isinstance(error, errors.JunctorError) else 500
     return ErrorAnswer(status, DEFAULT_DETAILS, "")
 

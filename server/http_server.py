@@ -8,9 +8,10 @@ from time import monotonic
 from typing import Any, Final
 
 import gevent
-from gevent import socket
+from gevent import socket, ssl
 from gevent.event import Event
 from gevent.lock import BoundedSemaphore
+from gevent.pool import Group
 
 from junctor.server.http_connection import Connection
 from junctor.server.http_environ import ErrorStream, server_environ
@@ -39,7 +40,7 @@ class HTTPServer:
 
     ``start`` and ``kill`` do not wait, ``drain`` does.  ``draining`` makes each response the last one of its
     connection.  ``requests`` counts the responses, of which each is reported to ``on_response`` with its environment
-    and how long it took, in seconds.
+    and how long it took, in seconds.  With ``tls``, which is asked for each connection, clients must speak TLS.
     """
 
     def __init__(
@@ -50,17 +51,23 @@ class HTTPServer:
         *,
         log: logging.Logger,
         on_response: OnResponse | None = None,
+        tls: Callable[[], ssl.SSLContext] | None = None,
     ) -> None:
         self.app = app
         self.settings = settings or HTTPSettings()
         self.log = log
         self.environ = server_environ(ErrorStream(log), multiprocess=self.settings.multiprocess)
+        if tls is not None:
+            self.environ["wsgi.url_scheme"] = "https"
         self.loop_now: Callable[[], float] = gevent.get_hub().loop.now
         self.draining = False
         self.requests = 0
         self._on_response = on_response
         self._listeners = list(listeners)
         self._connections: dict[Connection, gevent.Greenlet] = {}
+        self._upgraded: set[Connection] = set()
+        self._tls = tls
+        self._handshakes = Group()
         self._places = BoundedSemaphore(self.settings.max_connections)
         self._acceptors: list[gevent.Greenlet] = []
         self._watch: gevent.Greenlet | None = None
@@ -99,7 +106,7 @@ class HTTPServer:
         greenlets = [*self._acceptors, *self._connections.values()]
         if self._watch is not None:
             greenlets.append(self._watch)
-        gevent.killall(greenlets, timeout=_KILL_TIMEOUT)
+        gevent.killall([*greenlets, *self._handshakes], timeout=_KILL_TIMEOUT)
         for listener in self._listeners:
             listener.close()
 
@@ -108,6 +115,12 @@ class HTTPServer:
         self.requests += 1
         if self._on_response is not None:
             self._on_response(environ, response, seconds)
+
+    def upgraded(self, served: Connection) -> None:
+        """Gives the place of a connection that has become a WebSocket to another one; called by the application, once."""
+        if served in self._connections and served not in self._upgraded:
+            self._upgraded.add(served)
+            self._places.release()
 
     def _accept_all(self, listener: socket.socket) -> None:
         while True:
@@ -119,9 +132,32 @@ class HTTPServer:
                 self.log.error("Cannot accept connections: %s", error)
                 gevent.sleep(_ACCEPT_PAUSE)
                 continue
-            self._serve(connection, address)
+            self._take(connection, address)
             # The other workers of this listener are given the chance to take the next one.
             gevent.sleep(0)
+
+    def _take(self, connection: socket.socket, address: object) -> None:
+        """Takes what was accepted, and for which there is a place; what a client has to do first, it does in a greenlet of its own."""
+        if self._tls is None:
+            self._serve(connection, address)
+        else:
+            self._handshakes.spawn(self._secure, self._tls(), connection, address)
+
+    def _secure(self, tls: ssl.SSLContext, connection: socket.socket, address: object) -> None:
+        """Serves a connection once it is encrypted."""
+        secured = None
+        try:
+            secured = tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+            with gevent.Timeout(self.settings.limits.header_timeout, TimeoutError("TLS took too long")):
+                secured.do_handshake()
+        except BaseException as error:
+            (secured or connection).close()
+            self._places.release()
+            if not isinstance(error, OSError):
+                raise
+            self.log.debug("Connection from %s ended: %s", address, error)
+            return
+        self._serve(secured, address)
 
     def _serve(self, connection: socket.socket, address: object) -> None:
         """Starts to serve an accepted connection, for which there is a place."""
@@ -140,9 +176,15 @@ class HTTPServer:
 
     def _forget(self, served: Connection) -> None:
         del self._connections[served]
-        self._places.release()
+        if served in self._upgraded:
+            self._upgraded.remove(served)
+        else:
+            self._places.release()
         if not self._connections:
             self._empty.set()
+
+    def _places_taken(self) -> int:
+        return len(self._connections) - len(self._upgraded) + len(self._handshakes)
 
     def _stop_accepting(self) -> None:
         """Closes the listeners, after accepting what nobody else would: the last to close them resets the rest."""
@@ -150,11 +192,11 @@ class HTTPServer:
         for listener in self._listeners:
             listener.settimeout(0)
             try:
-                while len(self._connections) < self.settings.max_connections:
+                while self._places_taken() < self.settings.max_connections:
                     connection, address = listener.accept()
                     self._places.acquire(blocking=False)
                     connection.settimeout(None)
-                    self._serve(connection, address)
+                    self._take(connection, address)
             except OSError:
                 self.log.debug("Every connection has been accepted")
             listener.close()

@@ -26,6 +26,7 @@ from junctor.server.http_worker import HTTPWorker
 from junctor.server.log import Logs
 from junctor.server.metrics import Metrics
 from junctor.server.metrics_total import Aggregator
+from junctor.server.runtime import descriptors
 from junctor.server.runtime.live import live_classes
 from junctor.server.settings import Settings
 from junctor.server.worker import Worker
@@ -116,6 +117,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         self._logs.install(self.settings.log_level)
         self._logs.server.is_immediate = True
         self._aggregator.start()
+        descriptors.allow_all()
         super().run()
 
     def _when_ready(self, arbiter: Any) -> None:

@@ -32,6 +32,7 @@ DESCRIPTIONS = {
     "junctor_config_problems": "Live objects that do not work.",
     "junctor_connections": "Open HTTP connections.",
     "junctor_worker_memory_bytes": "Resident memory of a worker.",
+    "junctor_websocket_relayed_total": "Operations on WebSocket clients of other workers, by operation and error.",
     "junctor_logins_refused_total": "Requests whose credentials were refused, by channel.",
 }
 log = logging.getLogger(__name__)

@@ -14,12 +14,20 @@ from junctor.server.bus.listener import Convergence, Listener
 from junctor.server.channels.router import Router
 from junctor.server.metrics import Histogram
 from junctor.server.outgoing.facade import Outgoing
+from junctor.server.outgoing.websocket_live import Links
 from junctor.server.runtime.accepting import Accepting
+from junctor.server.runtime.lease import Leases
 from junctor.server.runtime.registry import Registry
 from junctor.server.runtime.status import WorkerStatus
+from junctor.server.security.tokens import Tokens
 from junctor.server.service.invoke import OK, Invoker, InvokerSettings
 from junctor.server.service.pickup import Pickup
 from junctor.server.service.store import ServiceStore
+from junctor.server.service.wsx import WSX
+from junctor.server.websocket.client_rows import ClientRows
+from junctor.server.websocket.clients import ConnectedClients
+from junctor.server.websocket.endpoints import Endpoints
+from junctor.server.websocket.relay import Relay
 from junctor.sql import schema
 from junctor.sql.engine import connect
 from junctor.sql.errors import JunctorError, NotFound
@@ -44,18 +52,21 @@ class Worker:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        context.websockets = Endpoints(context)
         self.accepting = Accepting(context.settings.run_directory / "accepting.lock")
         self._greenlets: list[gevent.Greenlet] = []
         self._seconds: dict[str, Histogram] = {}
         self._pickup: Pickup | None = None
+        self._rows: ClientRows | None = None
 
     def start(self) -> None:
         """Begins to boot; to be called after the fork."""
         self._greenlets = [gevent.spawn(self._boot), gevent.spawn(self._flush)]
 
     def drain(self) -> None:
-        """Makes readiness fail, so that load balancers send no more requests."""
+        """Makes readiness fail, so that load balancers send no more requests, and begins to disconnect WebSocket clients."""
         self._context.not_ready = "The server is stopping."
+        self._context.websockets.drain()
 
     def stop(self) -> None:
         """Ends everything that the worker does by itself; calls that are under way are finished by then."""
@@ -64,10 +75,16 @@ class Worker:
         gevent.killall(self._greenlets, block=False)
         if self._pickup is not None:
             self._pickup.stop()
+        context.websockets.stop()
         if hasattr(context, "listener"):
             context.listener.stop()
+            context.tokens.revoked.stop()
             if unfinished := context.invoker.stop(ASYNC_CALLS_TIMEOUT):
                 log.warning("%d asynchronous calls were stopped before they had finished.", unfinished)
+            context.links.stop()
+            context.relay.stop()
+            if self._rows is not None:
+                self._rows.stop()
             try:
                 context.status.leave()
             except JunctorError as error:
@@ -97,6 +114,7 @@ class Worker:
         self._pickup = Pickup(self._context)
         self._pickup.start()
         self._context.is_loaded = True
+        self._context.websockets.open()
         self._context.not_ready = ""
         self.accepting.loaded()
         log.info("The worker is ready with version %d of the configuration.", self._context.registry.version)
@@ -115,6 +133,11 @@ class Worker:
             context.services = ServiceStore()
             context.publisher = Publisher(settings.redis_url, context.store.cluster_id)
             context.outgoing = Outgoing()
+            context.links = Links(Leases(context.store, self._worker_id))
+            context.clients = ConnectedClients()
+            context.relay, context.wsx = Relay(context), WSX(context)
+            context.tokens = Tokens(context.store, self._announce)
+            context.websockets.abandon()
             context.invoker = Invoker(context.services, context, InvokerSettings(metrics=self._measured))
             context.registry = Registry(context)
             context.router = Router()
@@ -126,9 +149,11 @@ class Worker:
         except BaseException:
             engine.dispose()
             raise
-        context.status = WorkerStatus(context.store, settings.server_name, context.registry.shown_problems)
-        context.status.clean()
-        context.status.register(context.registry.version)
+        registry = context.registry
+        context.status = WorkerStatus(
+            context.store, settings.server_name, registry.shown_problems, registry.shown_states
+        )
+        self._join()
         context.convergence = Convergence(context.status.behind)
         context.listener = Listener(
             context.store,
@@ -136,9 +161,32 @@ class Worker:
             redis_url=settings.redis_url,
             poll_interval=settings.poll_interval,
             applied=self._applied,
+            woken=context.tokens.revoked.wake,
         )
         context.listener.start()
+        context.links.start()
+        context.tokens.revoked.start()
         gc.freeze()
+
+    def _join(self) -> None:
+        """Makes the worker known to the cluster, so that others reach its WebSocket clients."""
+        context = self._context
+        context.status.clean()
+        context.relay.start()
+        try:
+            context.status.register(context.registry.version)
+        except BaseException:
+            context.relay.stop()
+            raise
+        self._rows = ClientRows(context.store, context.clients, self._worker_id)
+        self._rows.start()
+
+    def _announce(self) -> None:
+        """Has every worker look for what is new, though there is no new version of the configuration."""
+        self._context.publisher.publish(self._context.registry.version)
+
+    def _worker_id(self) -> int | None:
+        return self._context.status.worker_id
 
     def _measured(self, service: str, seconds: float, outcome: str) -> None:
         metrics = self._context.metrics

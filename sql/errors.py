@@ -19,10 +19,14 @@
     +-- CallFailed              a service could not be invoked or did not finish
     |   +-- CallTimeout         it took longer than it may
     |   +-- CallRefused         the service's accept() said no
+    |   +-- RemoteCallFailed    another cluster answered a call with an error; has its status and CID
     +-- InvalidOutput           a service's response does not match its own declaration
     +-- ConnectionFailed        an outgoing connection failed
     |   +-- ConnectionTimeout   ... or did not answer in time
     |   +-- ConnectionInactive  ... or is switched off
+    |   +-- WebSocketClosed     ... or a WebSocket that has closed was to send something
+    |       +-- SlowConsumer    ... which does not take what it is sent
+    +-- AddressUnavailable      a channel cannot listen on its address
     +-- EnvironmentProblem      an environment's directory or one of its files is not what it must be
     |   +-- ProcessFailed       a process of the environment did not start or stop; says what its log says
     +-- NotInTime               what was waited for did not happen in time
@@ -30,7 +34,7 @@
     +-- RequestRefused          a client's request is answered with an HTTP status of its own
         +-- BadRequest 400, Unauthorized 401, Forbidden 403, MethodNotAllowed 405, NotAcceptable 406,
             ResourceNotFound 404, RequestTimeout 408, Conflict 409, PayloadTooLarge 413, UriTooLong 414,
-            ExpectationFailed 417, TooManyRequests 429, HeadersTooLarge 431, InternalServerError 500,
+            ExpectationFailed 417, UpgradeRequired 426, TooManyRequests 429, HeadersTooLarge 431, InternalServerError 500,
             ServiceUnavailable 503
 
 The docstring of a class is its message when none is given.  ``server/http_errors.py`` maps them to HTTP.
@@ -194,6 +198,17 @@ class CallRefused(CallFailed):
     """The service did not accept the request."""
 
 
+class RemoteCallFailed(CallFailed):
+    """The remote end answered with an error.
+
+    ``status`` is its HTTP status, ``reason`` its message, and ``remote_cid`` the CID to look for in its log.
+    """
+
+    def __init__(self, message: str, *, status: int, reason: str = "", remote_cid: str = "") -> None:
+        self.status, self.reason, self.remote_cid = status, reason, remote_cid
+        super().__init__(message)
+
+
 class InvalidOutput(JunctorError):
     """The service's response does not match its declaration."""
 
@@ -213,6 +228,18 @@ class ConnectionTimeout(ConnectionFailed, TimedOut):
 
 class ConnectionInactive(ConnectionFailed, Inactive):
     """The outgoing connection is not active."""
+
+
+class WebSocketClosed(ConnectionFailed):
+    """The WebSocket is closed."""
+
+
+class SlowConsumer(WebSocketClosed):
+    """Too many messages wait for the peer, which does not take them."""
+
+
+class AddressUnavailable(JunctorError):
+    """The address cannot be listened on."""
 
 
 class ClientGone(JunctorError):
@@ -314,6 +341,12 @@ class ExpectationFailed(RequestRefused):
     """The Expect header asks for something that is not supported."""
 
     status = 417
+
+
+class UpgradeRequired(RequestRefused):
+    """The client must speak another protocol, or another version of it."""
+
+    status = 426
 
 
 class TooManyRequests(RequestRefused):

@@ -120,6 +120,7 @@ class Keyring:
 
     def __init__(self, keys: Mapping[str, bytes], path: Path | None = None) -> None:
         self._path = path
+        self._read_at = _state(path)
         self._use(keys)
 
     def _use(self, keys: Mapping[str, bytes]) -> None:
@@ -176,6 +177,26 @@ class Keyring:
         """Whether a stored value is encrypted with the active key."""
         return not stored or stored.startswith(f"{PREFIX}{self.active}.")
 
+    def derive(self, purpose: str) -> list[bytes]:
+        """A key of 32 bytes for ``purpose`` from each key of the ring, the newest first.
+
+        They are the same in all processes that have the keys, for the same purpose.  What is signed with the first is verified with
+        any of them, so that a key that came in front ends nothing; removing a key from the file does.
+        """
+        return [_derive(key, b"derive." + purpose.encode()) for key in self._keys.values()]
+
+    def reload(self) -> bool:
+        """Reads the key file again if it is another one than before; whether it was.  Raises ``SecretUnreadable``.
+
+        While the file is as it was, this costs a look at its time, so that whoever sends what no key fits cannot make it cost more.
+        """
+        state = _state(self._path)
+        if self._path is None or state == self._read_at:
+            return False
+        self._read_at = state
+        self._use(_read(self._path))
+        return True
+
     def fingerprint(self, value: str) -> str:
         """16 hex digits that are equal for equal secrets under one key, and tell nothing else; '' for ''."""
         if not value:
@@ -188,6 +209,15 @@ def _read(path: Path) -> dict[str, bytes]:
         return parse_keys(path.read_text(encoding="ascii"))
     except (OSError, UnicodeDecodeError) as error:
         raise SecretUnreadable(f"The secret keys cannot be read from {path}: {error}.") from error
+
+
+def _state(path: Path | None) -> tuple[int, int, int] | None:
+    """What is different once a file was written again; None when it cannot be told."""
+    try:
+        found = path.stat() if path is not None else None
+    except OSError:
+        return None
+    return (found.st_mtime_ns, found.st_ino, found.st_size) if found else None
 
 
 def _derive(key: bytes, purpose: bytes) -> bytes:

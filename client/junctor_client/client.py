@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Mapping
-from datetime import date, time
-from decimal import Decimal
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote, urlsplit
-from uuid import UUID
 
 import requests
 
 from junctor_client import retry
+from junctor_client.payload import encode
 from junctor_client.response import Response, read
 from junctor_client.transport import Request, Transport
 
@@ -83,7 +80,7 @@ class Client:
         """
         path = INVOKE_PATH + quote(service, safe="")
         body = {} if payload is None else payload
-        return self.call(path, _json(body), headers=_JSON, timeout=timeout, idempotent=idempotent)
+        return self.call(path, encode(body).encode(), headers=_JSON, timeout=timeout, idempotent=idempotent)
 
     def call(  # noqa: PLR0913 - what an HTTP request consists of; all but the first two are named
         self,
@@ -158,17 +155,4 @@ def _body(data: Any) -> tuple[bytes | None, dict[str, str]]:
         return data, {}
     if isinstance(data, str):
         return data.encode(), {}
-    return _json(data), dict(_JSON)
-
-
-def _json(data: Any) -> bytes:
-    return json.dumps(data, default=_express, ensure_ascii=False, allow_nan=False).encode()
-
-
-def _express(value: object) -> str:
-    """Values that JSON has no form for: dates in ISO 8601, decimals without loss, identifiers."""
-    if isinstance(value, date | time):
-        return value.isoformat()
-    if isinstance(value, Decimal | UUID):
-        return str(value)
-    raise TypeError(f"JSON has no form for {type(value).__name__}.")
+    return encode(data).encode(), dict(_JSON)

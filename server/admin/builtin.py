@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from junctor.server.admin import cluster, deploy, enmasse
+from junctor.server.admin import cluster, deploy, enmasse, jwt, links, websocket
 from junctor.server.admin.objects import object_services
 from junctor.server.admin.service import AdminService
 from junctor.server.channels.rest import encode
 from junctor.server.service.base import Service
 from junctor.server.service.info import describe
+from junctor.server.service.naming import OWN_PREFIXES
+from junctor.server.service.websocket_gateway import WebSocketsGateway, WebSocketsPubSubGateway
 from junctor.sql.errors import BadRequest, Forbidden, InvalidInput, NotFound, ServiceNotFound
 from junctor.sql.store import Store
 from junctor.sql.transaction import Transaction
@@ -28,7 +30,6 @@ ADMIN, PUBLIC_API = "admin.invoke", "pubapi"
 PUBLIC = frozenset(
     {"zato.ping"}
 )  # of the server's own services, those that anybody may invoke who may use the public API
-OWN_PREFIXES = ("zato.", "junctor.", "pub.zato.")
 
 
 def envelope(service: Service, name: str, fields: Any) -> dict[str, Any]:
@@ -115,9 +116,13 @@ class PublicInvoke(Service):
 def builtin_services() -> Iterator[type[Service]]:
     """All services that come with the server."""
     yield from (Ping, Invoke, PublicInvoke)
+    yield from (WebSocketsGateway, WebSocketsPubSubGateway)
     yield from (cluster.Status, cluster.Wait, cluster.History)
     yield from (deploy.Deploy, deploy.Undeploy, deploy.Rollback, deploy.Versions)
     yield from (enmasse.Export, enmasse.Import, enmasse.Schema)
+    yield links.GetState
+    yield from websocket.SERVICES
+    yield from jwt.SERVICES
     yield from object_services()
 
 
@@ -137,6 +142,7 @@ CHANNELS: dict[str, dict[str, Any]] = {
         "match_slash": False,
         "merge_url_params_req": False,
     },
+    **jwt.CHANNELS,
 }
 
 

@@ -27,7 +27,8 @@ log = logging.getLogger(__name__)
 class Listener:
     """Follows the change feed for one worker.
 
-    ``applied`` is called, in the listener's greenlet, with each version that the worker has applied.
+    ``applied`` is called, in the listener's greenlet, with each version that the worker has applied.  ``woken`` is called with each
+    message, for whoever else follows something in the database; it must neither block nor raise.
     """
 
     def __init__(
@@ -38,12 +39,14 @@ class Listener:
         redis_url: str,
         poll_interval: float,
         applied: Callable[[int], None],
+        woken: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._registry = registry
         self._redis_url = redis_url
         self._poll_interval = poll_interval
         self._applied = applied
+        self._woken = woken
         self._wake = Event()
         self._turn = Semaphore()
         self._greenlets: list[gevent.Greenlet] = []
@@ -117,6 +120,7 @@ class Listener:
                             log.info("Redis is back.")
                             was_down = False
                         self._wake.set()
+                        self._woken()
             except (redis.RedisError, OSError, ValueError) as error:
                 if not was_down:
                     log.warning(

@@ -74,14 +74,18 @@ class HttpRequest:
 class HttpPool:
     """At most ``size`` requests at a time, each on a connection that is kept for the next.
 
-    ``max_response_size`` is in bytes, after decompression.  Cookies are not kept: callers are unrelated.
+    ``max_response_size`` is in bytes, after decompression.  Cookies are not kept: callers are unrelated.  With ``use_proxies``, those of
+    the environment are used.
     """
 
-    def __init__(self, size: int, *, tls_verify: bool = True, max_response_size: int) -> None:
+    def __init__(
+        self, size: int, *, tls_verify: bool = True, max_response_size: int, use_proxies: bool = True
+    ) -> None:
         self._size, self._max_response_size = size, max_response_size
         self._tls_verify = tls_verify
         self._slots = threading.BoundedSemaphore(size)
         self._session = requests.Session()
+        self._session.trust_env = use_proxies
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, _Adapter(pool_maxsize=size))

@@ -7,12 +7,11 @@ headers nor bodies.
 from __future__ import annotations
 
 import base64
-import difflib
 import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -24,9 +23,10 @@ import msgspec
 import requests
 from requests.structures import CaseInsensitiveDict
 
+from junctor.server.outgoing.connections import Connections
 from junctor.server.outgoing.http_pool import HttpPool, HttpRequest
 from junctor.server.outgoing.url_template import UrlTemplate
-from junctor.sql.errors import ConnectionFailed, ConnectionInactive, ConnectionNotFound
+from junctor.sql.errors import ConnectionFailed, ConnectionInactive
 
 MAX_RESPONSE_SIZE = 100 * 1024 * 1024
 
@@ -65,7 +65,18 @@ class ApiKey:
         return self.name, self.key
 
 
-Security = BasicAuth | ApiKey | None
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """A token (RFC 6750)."""
+
+    token: str = field(repr=False)
+
+    def header(self) -> tuple[str, str]:
+        """The header that carries it."""
+        return "Authorization", f"Bearer {self.token}"
+
+
+Security = BasicAuth | ApiKey | Bearer | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,33 +301,7 @@ class RestConnection:
         return urlencode(data, doseq=True).encode()
 
 
-class RestConnections(Mapping[str, RestConnection]):
-    """The outgoing REST connections by name, as ``self.out.rest`` has them: a view, always current.
+class RestConnections(Connections[RestConnection]):
+    """The outgoing REST connections by name, as ``self.out.rest`` has them."""
 
-    Names that are identifiers are attributes as well, except those of the methods of a mapping.
-    Raises ``ConnectionNotFound`` for unknown items and ``AttributeError`` for unknown attributes; both suggest
-    names that are close.
-    """
-
-    def __init__(self, connections: Mapping[str, RestConnection]) -> None:
-        self._connections = connections
-
-    def __getitem__(self, name: str) -> RestConnection:
-        if (found := self._connections.get(name)) is None:
-            similar = difflib.get_close_matches(name, tuple(self._connections), n=3)
-            raise ConnectionNotFound("outgoing REST connection", name, similar)
-        return found
-
-    def __getattr__(self, name: str) -> RestConnection:
-        if name.startswith("_"):  # asked for by copy, pickle and the like before there is anything to look in
-            raise AttributeError(name)
-        try:
-            return self[name]
-        except ConnectionNotFound as error:
-            raise AttributeError(error.message) from None
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(tuple(self._connections))
-
-    def __len__(self) -> int:
-        return len(self._connections)
+    what = "outgoing REST connection"

@@ -8,12 +8,14 @@ from junctor.server.outgoing.facade import OutgoingLive
 from junctor.server.outgoing.rest import (
     ApiKey,
     BasicAuth,
+    Bearer,
     RestConfig,
     RestConnection,
     RestConnections,
     Security,
 )
 from junctor.server.security import definitions
+from junctor.server.security.jwt import Jwt
 from junctor.sql.config import Config
 from junctor.sql.errors import ConnectionFailed
 
@@ -50,6 +52,8 @@ class OutgoingRest(OutgoingLive):
             return BasicAuth(definition.username, definition.password)
         if isinstance(definition, definitions.ApiKey) and definition.config["is_active"]:
             return ApiKey(definition.header, definition.key)
+        if isinstance(definition, Jwt) and definition.config["is_active"]:
+            return Bearer(definition.outgoing_token())
         raise ConnectionFailed(
             f"The security definition of outgoing REST connection {self.config.name!r} is not active."
         )

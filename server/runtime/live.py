@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from junctor.sql.config import Config
 
@@ -16,8 +16,11 @@ MODULES = (
     "junctor.server.runtime.cluster",
     "junctor.server.service.live",
     "junctor.server.security.definitions",
+    "junctor.server.security.jwt",
     "junctor.server.channels.rest",
+    "junctor.server.channels.websocket",
     "junctor.server.outgoing.rest_live",
+    "junctor.server.outgoing.websocket_live",
 )
 
 
@@ -51,6 +54,10 @@ class Live:
 
     def stop(self) -> None:
         """Closes."""
+
+    def runtime_state(self) -> dict[str, Any] | None:
+        """What an administrator should see of its state, as JSON; None = nothing: it works as configured, or it is a problem."""
+        return None
 
 
 @cache

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gevent
 
@@ -200,6 +200,16 @@ class Registry:
     def shown_problems(self) -> Mapping[str, str]:
         """``problems`` by 'kind/name', as the cluster's status shows them."""
         return {f"{kind}/{name}": problem for (kind, name), problem in self.problems.items()}
+
+    def shown_states(self) -> Mapping[str, dict[str, Any]]:
+        """The states of those live objects that have one beside working or not, by 'kind/name', as the cluster's status shows them."""
+        kinds = [kind for kind, cls in live_classes().items() if cls.runtime_state is not Live.runtime_state]
+        states = {}
+        for kind in kinds:
+            for entry in self.entries(kind):
+                if entry.live is not None and (state := entry.live.runtime_state()) is not None:
+                    states[f"{kind}/{entry.config.name}"] = state
+        return states
 
 
 def _space(kind: str) -> str:

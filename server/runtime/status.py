@@ -22,16 +22,29 @@ FORGOTTEN_AFTER = 600  # seconds without a heartbeat, after which its row is del
 class WorkerStatus:
     """The row of this worker.
 
-    ``problems`` says what does not work in it.  Every method may raise ``StoreUnavailable``.
+    ``problems`` says what does not work in it, and ``states`` how those of its parts are that have a state.
+    Every method may raise ``StoreUnavailable``.
     """
 
-    def __init__(self, store: Store, server: str, problems: Callable[[], Mapping[str, str]]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        server: str,
+        problems: Callable[[], Mapping[str, str]],
+        states: Callable[[], Mapping[str, Any]] = dict,
+    ) -> None:
         self._store = store
         self._server = server
         self._host = socket.gethostname()
         self._problems = problems
+        self._states = states
         self._id: int | None = None
         self.applied_version = 0
+
+    @property
+    def worker_id(self) -> int | None:
+        """The id of the row, which is another one when it had to be made anew; None before there is one."""
+        return self._id
 
     def register(self, applied_version: int) -> None:
         """Makes the row, once the worker serves with ``applied_version``."""
@@ -81,6 +94,7 @@ class WorkerStatus:
             "applied_version": self.applied_version,
             "memory": psutil.Process().memory_info().rss,
             "problems": dict(self._problems()),
+            "states": dict(self._states()),
         }
 
     def behind(self, version: int) -> list[dict[str, object]]:
@@ -117,6 +131,7 @@ def _workers(connection: Connection, cluster_id: int) -> list[dict[str, Any]]:
             Worker.applied_version,
             Worker.memory,
             Worker.problems,
+            Worker.states,
             func.extract("epoch", func.clock_timestamp() - Worker.seen).label("seen_seconds_ago"),
         )
         .where(Worker.cluster_id == cluster_id)

@@ -27,5 +27,5 @@ def authenticate(
     if not isinstance(definition, Definition):
         raise Unauthorized
     if not definition.admits(environ):
-        raise Unauthorized(challenge=definition.challenge)
+        raise Unauthorized(challenge=definition.challenge_to(environ))
     return definition.info

@@ -40,9 +40,39 @@ class Definition(Live):
         """Whether the request has the credentials; takes the same time for every wrong one."""
         return hmac.compare_digest(digest(self.given(environ)), self._expected)
 
+    def admits_session(self, username: str, secret: str) -> bool:
+        """Whether these are the credentials, given in a message that opens a session, as a WebSocket's do."""
+        return hmac.compare_digest(digest(self.given_in_session(username, secret)), self._expected)
+
+    def session_ticket(self, username: str, secret: str) -> object:
+        """What is kept of the credentials that opened a session for as long as it is open: enough for ``still_admits``, no more."""
+        return digest(self.given_in_session(username, secret))
+
+    def still_admits(self, ticket: object) -> bool:
+        """Whether the credentials behind a ticket, which another definition may have made, would open a session now."""
+        return isinstance(ticket, bytes) and hmac.compare_digest(ticket, self._expected)
+
+    @property
+    def verdict(self) -> object:
+        """Another value than before once ``still_admits`` may have another answer than before."""
+        return self
+
     def given(self, environ: Mapping[str, Any]) -> bytes:
         """The credentials in a request, b'' when there are none."""
         raise NotImplementedError(f"{type(self).__name__}.given")
+
+    def given_in_session(self, username: str, secret: str) -> bytes:
+        """The credentials in a message that opens a session, b'' when they are none."""
+        raise NotImplementedError(f"{type(self).__name__}.given_in_session")
+
+    def outgoing_session(self) -> tuple[str, str]:
+        """The user name and the secret that open a session at a remote end.  Raises ``ConnectionFailed``."""
+        raise NotImplementedError(f"{type(self).__name__}.outgoing_session")
+
+    def challenge_to(self, environ: Mapping[str, Any]) -> str:
+        """What the answer to a refused request has in WWW-Authenticate."""
+        del environ
+        return self.challenge
 
     def _expect(self, credentials: str, secret: str, username: str) -> None:
         config = self.config
@@ -90,6 +120,14 @@ class BasicAuth(Definition):
         except (Base64Error, ValueError):
             return b""
 
+    def given_in_session(self, username: str, secret: str) -> bytes:
+        """'user:password'; a user name with a colon would leave open where the password begins."""
+        return b"" if ":" in username else _bytes(f"{username}:{secret}")
+
+    def outgoing_session(self) -> tuple[str, str]:
+        """The user name and the password."""
+        return self.username, self.password
+
 
 class ApiKey(Definition):
     """A key in a header of its own."""
@@ -111,3 +149,17 @@ class ApiKey(Definition):
         """The value of the header, as bytes."""
         value: str = environ.get(self._name, "")
         return b"" if len(value) > MAX_CREDENTIALS else value.encode("latin-1", "replace")
+
+    def given_in_session(self, username: str, secret: str) -> bytes:
+        """The secret; whatever the user name is, for a key has none."""
+        del username
+        return _bytes(secret)
+
+    def outgoing_session(self) -> tuple[str, str]:
+        """No user name, and the key."""
+        return "", self.key
+
+
+def _bytes(credentials: str) -> bytes:
+    """Credentials as bytes, b'' when they are too long; any text has bytes, also what is no proper Unicode."""
+    return b"" if len(credentials) > MAX_CREDENTIALS else credentials.encode("utf-8", "surrogatepass")

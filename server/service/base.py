@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import orjson
 
@@ -21,6 +21,9 @@ from junctor.server.service.request import Request
 from junctor.server.service.response import Response
 from junctor.sql.errors import CallFailed, CallTimeout, InvalidInput
 
+if TYPE_CHECKING:
+    from junctor.server.service.wsx import WSX
+
 
 class Platform(Protocol):
     """What the server gives to services, as ``self.server``."""
@@ -28,6 +31,10 @@ class Platform(Protocol):
     @property
     def out(self) -> Any:
         """The outgoing connections, by their types: ``self.out.rest['CRM']``."""
+
+    @property
+    def wsx(self) -> Any:
+        """The connected WebSocket clients: ``self.wsx.invoke(pub_client_id, data)``."""
 
 
 class Runner(Protocol):
@@ -120,6 +127,12 @@ class Service:
     def outgoing(self) -> Any:
         """The same as ``out``."""
         return self.server.out
+
+    @property
+    def wsx(self) -> WSX:
+        """The WebSocket clients that are connected anywhere in the cluster: ``self.wsx.invoke(pub_client_id, data)``."""
+        clients: WSX = self.server.wsx
+        return clients
 
     @property
     def wsgi_environ(self) -> dict[str, Any]:

@@ -57,6 +57,17 @@ class PARAMS_PRIORITY:  # noqa: N801 - spelt like the two above
     DEFAULT = CHANNEL_PARAMS_OVER_MSG
 
 
+class WEB_SOCKET:  # noqa: N801 - spelt like those above
+    """What happens to outgoing WebSocket connections: the values of ``ctx.type`` in their hooks (WebSockets' facts sheet, 3.2)."""
+
+    class OUT_MSG_TYPE:  # noqa: N801 - spelt like those above
+        """A connection was made, a message came in, or the connection was closed."""
+
+        CONNECT = "connect"
+        MESSAGE = "message"
+        CLOSE = "close"
+
+
 @dataclass(frozen=True, slots=True)
 class ChannelSecurityInfo:
     """Who the caller is: the security definition that let the request in; all fields are None when none did."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from junctor.server.service.base import Service
+from junctor.server.service.channel import WEB_SOCKET
 
 
 class AdminService(Service):
@@ -35,7 +36,18 @@ class PubSubHook(Service):
 
 
 class WSXHook(Service):
-    """A service that takes part in the life of a WebSocket connection to one of the channels."""
+    """A service that takes part in the life of a WebSocket connection to one of the channels, which names it as its hook service.
+
+    Each method finds ``ctx`` in ``self.request.input.ctx``: ``hook_type``, the channel's ``config``, the client's ``pub_client_id``,
+    ``ext_client_id``, ``ext_client_name``, ``connection_time`` and addresses, ``user_data`` (kept for as long as the connection), and
+    ``msg``.
+    """
+
+    def handle(self) -> Any:
+        """Calls the method that ``ctx.hook_type`` names; nothing for one that there is not."""
+        hook_type = str(self.request.input.ctx.hook_type).removeprefix("wsx_")
+        if hook_type in ("on_connected", "on_disconnected", "on_pubsub_response"):
+            getattr(self, hook_type)()
 
     def on_connected(self) -> Any:
         """Runs after a client connected."""
@@ -48,7 +60,23 @@ class WSXHook(Service):
 
 
 class WSXAdapter(Service):
-    """A service that is told what happens to an outgoing WebSocket connection."""
+    """A service that is told what happens to an outgoing WebSocket connection, which names it as one of its hook services.
+
+    What ``on_message_received`` returns is the answer to the remote end.
+    """
+
+    def handle(self) -> Any:
+        """Calls the method for ``ctx.type``, with ``ctx`` (``server/outgoing/websocket_hooks.py``)."""
+        ctx = self.request.input.ctx
+        happened = WEB_SOCKET.OUT_MSG_TYPE
+        methods = {
+            happened.CONNECT: self.on_connected,
+            happened.MESSAGE: self.on_message_received,
+            happened.CLOSE: self.on_closed,
+        }
+        answer = methods[ctx.type](ctx)
+        if answer is not None:
+            self.response.payload = answer
 
     def on_connected(self, ctx: Any) -> Any:
         """Runs after the connection was made."""

@@ -24,6 +24,7 @@ from junctor.server.service.call import Call, Result, new_cid
 from junctor.server.service.channel import CHANNEL, ChannelInfo
 from junctor.server.service.deadline import Deadlines
 from junctor.server.service.info import Handler, Hooks, ServiceInfo
+from junctor.server.service.link import LINK, current_link
 from junctor.server.service.store import ServiceStore
 from junctor.sql.errors import CallFailed, CallRefused, CallTimeout
 
@@ -84,6 +85,7 @@ class Invoker:
         if not call.cid:
             call.cid = new_cid()
         token = current_cid.set(call.cid)
+        link = current_link.set(call.environ[LINK]) if LINK in call.environ else None
         started = time.perf_counter()
         outcome = OK
         try:
@@ -94,6 +96,8 @@ class Invoker:
         finally:
             self._record(call, time.perf_counter() - started, outcome)
             current_cid.reset(token)
+            if link is not None:
+                current_link.reset(link)
 
     def invoke_async(self, call: Call, callbacks: Sequence[str] = ()) -> str:
         """Starts the service in a greenlet of its own and returns the CID; its errors are logged.
@@ -110,6 +114,8 @@ class Invoker:
         if self._async_calls.free_count() <= 0:
             raise CallFailed(f"There are {self.settings.max_async} asynchronous calls under way already")
         call.cid = call.cid or new_cid()
+        if (link := current_link.get()) is not None:
+            call.environ = {LINK: link, **call.environ}  # another greenlet has another context
         self._async_calls.spawn(self._run_async, call, targets)
         return call.cid
 

@@ -9,6 +9,8 @@ MAX_NAME = 200
 _INTERNAL = "server.service.internal."
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
+OWN_PREFIXES = ("zato.", "junctor.", "pub.zato.")  # of the names of the server's own services
+
 
 def implementation_name(module: str, class_name: str) -> str:
     """``module.Class``; the version that a hot-deployed module carries in its name (``orders@3f2a``) is left out."""

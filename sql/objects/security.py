@@ -9,9 +9,11 @@ from typing import Any
 from sqlalchemy import BigInteger, ForeignKey, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
+from junctor.sql import signing_keys
 from junctor.sql.base import Object, Reader
 from junctor.sql.errors import Problem
-from junctor.sql.fields import boolean, secret, text
+from junctor.sql.fields import boolean, choice, integer, secret, text
+from junctor.sql.signing_keys import RSA, SHARED
 
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
 
@@ -85,3 +87,59 @@ class SecurityApiKey(Security):
         del reader, object_id
         if not HEADER_NAME.fullmatch(values["header"]):
             yield Problem("header", "must be the name of an HTTP header, such as X-API-Key.")
+
+
+class SecurityJwt(Security):
+    """JSON Web Tokens: issued here to who knows the password, or by somebody else whose key is known."""
+
+    __tablename__ = "security_jwt"
+    __mapper_args__ = {"polymorphic_identity": "security_jwt"}
+    kind, label = "security_jwt", "JWT"
+    is_family = False
+    service_prefix = "zato.security.jwt"
+    enmasse_aliases = ("jwt",)
+    command_aliases = ("jwt",)
+
+    id: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey("security.id", ondelete="CASCADE"), primary_key=True
+    )
+    username: Mapped[str] = text("User name", "Who logs in, and the subject of the tokens.", max=200)
+    password: Mapped[str] = secret("Password", "For logging in; while it is empty, nobody can.")
+    algorithm: Mapped[str] = choice(
+        "Algorithm",
+        "How tokens are signed; those signed otherwise are refused.",
+        (SHARED, RSA),
+        default=SHARED,
+    )
+    signing_key: Mapped[str] = secret(
+        "Signing key",
+        "HS256: keys of 32 bytes or more that both sides share, one a line; the first one signs. RS256: a private key in PEM. "
+        "Empty = for HS256, keys that the cluster makes; for RS256, tokens are verified and not issued.",
+        max=20_000,
+        multiline=True,
+    )
+    public_keys: Mapped[str] = text(
+        "Public keys",
+        "RS256: PEM public keys that tokens may be signed with as well, for key rotation and foreign issuers.",
+        default="",
+        max=50_000,
+        multiline=True,
+    )
+    ttl: Mapped[int] = integer(
+        "Lifetime", "Of a token that is issued.", default=3600, unit="s", min=5, max=31_536_000
+    )
+    issuer: Mapped[str] = text(
+        "Issuer", "Put into tokens, and demanded of them; empty = not checked.", default="", max=200
+    )
+    audience: Mapped[str] = text(
+        "Audience", "Put into tokens, and demanded of them; empty = not checked.", default="", max=200
+    )
+
+    @classmethod
+    def check(cls, values: Mapping[str, Any], reader: Reader, object_id: int | None) -> Iterable[Problem]:
+        """Keys that fit the algorithm, and are strong enough; those that cannot be decrypted here are taken as they are."""
+        del reader, object_id
+        signing_key = values["signing_key"]
+        known = signing_key if isinstance(signing_key, str) else None
+        for field, problem in signing_keys.problems(values["algorithm"], known, values["public_keys"]):
+            yield Problem(field, problem)

@@ -15,7 +15,8 @@ from junctor.sql.base import Base
 class Worker(Base):
     """A worker process of a server.
 
-    ``seen`` is its last heartbeat.  ``problems`` maps 'kind/name' of live objects that do not work to a sentence each.
+    ``seen`` is its last heartbeat.  ``problems`` maps 'kind/name' of live objects that do not work to a sentence each, and ``states``
+    those that have a state, such as links to other clusters, to it.
     """
 
     __tablename__ = "worker"
@@ -33,3 +34,4 @@ class Worker(Base):
     applied_version: Mapped[int] = mapped_column(BigInteger, server_default="0")
     memory: Mapped[int] = mapped_column(BigInteger, server_default="0")
     problems: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default="{}")
+    states: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default="{}")

@@ -91,4 +91,4 @@ def test_bash_completes_commands(quickstart):
         check=True,
     )
 
-    assert done.stdout.split() == ["create-channel-rest"]
+    assert done.stdout.split() == ["create-channel-rest", "create-channel-websocket"]

@@ -16,10 +16,18 @@ OVERRIDES: Mapping[tuple[str, str], tuple[Any, Any]] = {
     ("channel_rest", "url_path"): ("/{name}", "/{name}/other/{{id}}"),
     ("channel_rest", "method"): ("GET,POST", "DELETE"),
     ("channel_rest", "content_type"): ("application/vnd.a+json", "text/csv; charset=utf-8"),
+    ("channel_websocket", "address"): ("/{name}", "/{name}/other"),
     ("outgoing_rest", "host"): ("http://127.0.0.1:1", "https://api.example.com:8443"),
     ("outgoing_rest", "url_path"): ("/a/{{id}}", "/b"),
     ("outgoing_rest", "content_type"): ("application/json", "text/plain"),
+    ("outgoing_websocket", "address"): ("ws://127.0.0.1:1/{name}", "wss://far.example.com/link"),
+    ("outgoing_websocket", "subscription_list"): (["/customer/new"], []),
     ("security_api_key", "header"): ("X-One", "X-Two"),
+    ("security_jwt", "algorithm"): (
+        "HS256",
+        "HS256",
+    ),  # RS256 has keys of another form, and HS256 none that are public
+    ("security_jwt", "public_keys"): ("", ""),
     ("server", "host"): ("10.0.0.1", "app.example.com"),
 }
 
@@ -74,7 +82,7 @@ def _value(kind: str, name: str, field: Field, references: Mapping[str, str], va
     if field.type is FieldType.BOOLEAN:
         return field.default if variant else not field.default
     if field.type is FieldType.CHOICE:
-        return field.choices[-1 - variant]
+        return field.choices[-1 - variant % len(field.choices)]
     if field.type is FieldType.INTEGER:
         low, high = field.min or 0, 1000 if field.max is None else field.max
         return min(low + 2 - variant, high)

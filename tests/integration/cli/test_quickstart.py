@@ -150,9 +150,28 @@ def test_a_reload_replaces_every_worker(junctor):
     assert not pids() & before
 
 
-def test_only_servers_are_reloaded_and_run_in_the_foreground(environment):
-    for command in (["reload"], ["start", "--fg"]):
-        run(*command, str(environment.path / "load-balancer"), code=ExitCode.ENVIRONMENT)
+def test_stores_are_not_reloaded_and_only_servers_run_in_the_foreground(environment):
+    run("reload", str(environment.path / "redis"), code=ExitCode.ENVIRONMENT)
+    run("start", "--fg", str(environment.path / "load-balancer"), code=ExitCode.ENVIRONMENT)
+
+
+def test_the_load_balancer_is_reloaded_by_itself(environment):
+    directory = environment.path / "load-balancer"
+    assert run("reload", str(directory), "--json").json == {"reloaded": ["load-balancer"], "notes": []}
+    (directory / "haproxy.local.cfg").write_text("global\n    nonsense\n")
+    refused = run("reload", str(directory), code=ExitCode.ENVIRONMENT).err
+    assert "haproxy.local.cfg, line 2 (nonsense) : unknown keyword 'nonsense'" in refused
+    (directory / "haproxy.local.cfg").unlink()
+    assert "load-balancer reloaded" in run("reload", str(directory)).out
+
+
+def test_an_agent_that_does_not_run_is_shown_and_started_again(environment):
+    Cluster(environment).haproxy.agent.daemon().kill()
+    shown = run("status", str(environment.path), code=ExitCode.NO).out
+    assert "Load balancer (HAProxy): Its agent does not run: 'junctor start' starts it" in shown
+    started = run("start", str(environment.path / "load-balancer")).out
+    assert "load-balancer runs already. Its agent was started." in started
+    run("status", str(environment.path))
 
 
 def test_a_server_runs_in_the_foreground_for_a_supervisor(environment):

@@ -7,9 +7,13 @@ import pytest
 
 from junctor.cli import cluster
 from junctor.cli.cluster import Cluster
+from junctor.cli.database import opened_engine
 from junctor.cli.environment import Environment, Plan
 from junctor.cli.environment_file import LoadBalancerAddress, ServerAddress
 from junctor.cli.ports import free_port
+from junctor.sql import schema
+from junctor.sql.secrets import Keyring, new_key_line
+from junctor.sql.store import Store
 
 _numbers = itertools.count(1)
 
@@ -54,9 +58,15 @@ def path(public_directory):
 
 @pytest.fixture(scope="session")
 def pristine(public_directory):
-    """An environment whose database was created but never started, to be copied."""
-    environment = Environment.create(public_directory / "pristine", Plan(), lambda: "k:1\n")
+    """An environment whose database has the cluster and does not run, to be copied."""
+    environment = Environment.create(public_directory / "pristine", Plan(), new_key_line)
     cluster.create_stores(environment)
+    database = Cluster(environment).postgres
+    database.start()
+    with opened_engine(environment.odb_url()) as engine:
+        schema.upgrade(engine)
+        Store.create(engine, environment.settings.cluster, Keyring.load(environment.keyring_path))
+    database.stop()
     environment.complete()
     yield environment
     environment.remove()
@@ -65,9 +75,9 @@ def pristine(public_directory):
 @pytest.fixture
 def environment(path, plan, pristine):
     """An environment with stores that do not run yet."""
-    environment = Environment.create(path, plan, lambda: "k:1\n")
+    environment = Environment.create(path, plan, new_key_line)
     try:
-        for secret in ("odb-password", "odb-admin-password"):
+        for secret in ("odb-password", "odb-admin-password", "keyring"):
             environment.write_secret(secret, pristine.read_secret(secret))
         subprocess.run(["cp", "-a", pristine.path / "postgres", path / "postgres"], check=True)
         environment.complete()
@@ -84,13 +94,14 @@ def parts(environment):
 
 @pytest.fixture
 def stand_in(tmp_path, monkeypatch):
-    """Servers run a program that answers every GET with its server's name instead of Junctor's own."""
+    """Servers run a program that answers every GET with its server's name; every other module runs as it is."""
     script = tmp_path / "server.py"
     script.write_text(STAND_IN)
     python = tmp_path / "python"
     python.write_text(
         textwrap.dedent(f"""\
         #!/bin/sh
+        [ "$2" = junctor.server.main ] || exec '{sys.executable}' "$@"
         exec '{sys.executable}' '{script}' "$@"
         """)
     )

@@ -1,12 +1,10 @@
 import contextlib
 import http.client
-import http.server
 import json
 import os
 import re
 import signal
 import socket
-import threading
 from dataclasses import replace
 
 import pytest
@@ -18,60 +16,18 @@ from junctor.cli.environment import Environment, Plan
 from junctor.cli.environment_file import LoadBalancerAddress, ServerAddress
 from junctor.cli.ports import free_port
 from junctor.sql.errors import EnvironmentProblem, ProcessFailed
+from tests.helpers import backend
+from tests.helpers.backend import Backend
 from tests.helpers.waiting import wait_until
-
-
-class Backend:
-    """A real HTTP server that remembers what it was asked, and can be told to hang up on requests."""
-
-    def __init__(self, name, port=0):
-        self.seen = []
-        self.hang_up = False
-        backend = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self):
-                self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                if self.path != "/health/ready":
-                    backend.seen.append((self.command, self.path, self.headers.get("X-Forwarded-For")))
-                    if backend.hang_up:
-                        self.close_connection = True
-                        return
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(name)))
-                self.end_headers()
-                self.wfile.write(name.encode())
-
-            do_POST = do_GET  # noqa: N815 - http.server's name
-
-            def log_message(self, *_):
-                pass
-
-        class Server(http.server.ThreadingHTTPServer):
-            def handle_error(self, request, client_address):
-                """HAProxy resets the connections of its health checks."""
-
-        self._server = Server(("127.0.0.1", port), Handler)
-        self._server.daemon_threads = True
-        self.port = self._server.server_port
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
-        self._thread.start()
-
-    def close(self):
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
 
 @pytest.fixture
 def backends():
     made = [Backend("one"), Backend("two")]
     yield made
-    for backend in made:
+    for one in made:
         with contextlib.suppress(OSError):
-            backend.close()
+            one.close()
 
 
 @pytest.fixture
@@ -92,14 +48,8 @@ def balancer(environment):
     return HAProxy(environment)
 
 
-def call(balancer, path="/orders", method="GET", body=None, headers=None):
-    connection = http.client.HTTPConnection("127.0.0.1", balancer.port, timeout=20)
-    try:
-        connection.request(method, path, body, headers or {})
-        response = connection.getresponse()
-        return response.status, response.headers, response.read().decode()
-    finally:
-        connection.close()
+def call(balancer, *arguments, **more):
+    return backend.call(balancer.port, *arguments, **more)
 
 
 def states(environment):
@@ -123,12 +73,26 @@ def test_the_server_learns_who_asked(balancer, backends):
 
     call(balancer)
 
-    assert (backends[0].seen + backends[1].seen)[0] == ("GET", "/orders", "127.0.0.1")
+    [(method, path, headers)] = backends[0].seen + backends[1].seen
+    assert (method, path, headers["x-forwarded-for"]) == ("GET", "/orders", ["127.0.0.1"])
+
+
+def test_what_another_load_balancer_says_is_kept_and_what_only_a_client_would_say_is_not(balancer, backends):
+    balancer.start()
+
+    said = {"X-Forwarded-For": "203.0.113.7", "X-Forwarded-Proto": "https", "X-Forwarded-Port": "443"}
+    call(balancer, headers=said | {"X-Zato-Forwarded-For": "1.2.3.4", "Forwarded": "for=1.2.3.4"})
+
+    [(_, _, headers)] = backends[0].seen + backends[1].seen
+    assert headers["x-forwarded-for"] == ["203.0.113.7", "127.0.0.1"]
+    assert headers["x-forwarded-proto"] == ["https"]
+    assert headers["x-forwarded-port"] == ["443"]
+    assert not {"x-zato-forwarded-for", "forwarded"} & headers.keys()
 
 
 def test_the_load_balancer_says_that_it_is_alive_whatever_its_servers_do(balancer, backends):
-    for backend in backends:
-        backend.close()
+    for one in backends:
+        one.close()
 
     balancer.start()
 
@@ -157,8 +121,8 @@ def test_a_server_that_comes_back_is_used_again(environment, balancer, backends)
 
 def test_without_any_server_the_answer_is_503_in_the_form_of_every_error(balancer, backends):
     balancer.start()
-    for backend in backends:
-        backend.close()
+    for one in backends:
+        one.close()
 
     status, headers, body = call(balancer)
 
@@ -172,10 +136,24 @@ def test_without_any_server_the_answer_is_503_in_the_form_of_every_error(balance
     }
 
 
+def test_what_servers_ask_each_other_cannot_be_asked_from_outside(balancer):
+    balancer.start()
+
+    status, headers, body = call(balancer, "/zato/internal/relay/1/1")
+
+    assert status == 404
+    assert json.loads(body) == {
+        "result": "Error",
+        "cid": headers["X-Zato-CID"],
+        "details": "Not Found",
+    }
+    assert call(balancer, "/zato/international")[0] == 200
+
+
 def test_correlation_ids_differ(balancer, backends):
     balancer.start()
-    for backend in backends:
-        backend.close()
+    for one in backends:
+        one.close()
 
     assert len({call(balancer)[1]["X-Zato-CID"] for _ in range(5)}) == 5
 
@@ -192,8 +170,8 @@ def test_a_malformed_request_reaches_no_server(balancer, backends):
 
 def test_what_may_have_been_done_is_never_done_twice(balancer, backends):
     balancer.start()
-    for backend in backends:
-        backend.hang_up = True
+    for one in backends:
+        one.hang_up = True
 
     assert call(balancer, method="POST", body="{}")[0] == 502
     assert len(backends[0].seen + backends[1].seen) == 1
@@ -201,8 +179,8 @@ def test_what_may_have_been_done_is_never_done_twice(balancer, backends):
 
 def test_what_is_safe_to_repeat_is_repeated(balancer, backends):
     balancer.start()
-    for backend in backends:
-        backend.hang_up = True
+    for one in backends:
+        one.hang_up = True
 
     assert call(balancer)[0] == 502
     assert len(backends[0].seen + backends[1].seen) == 4

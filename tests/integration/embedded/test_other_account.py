@@ -10,9 +10,16 @@ import pytest
 
 NOBODY = 65534
 PACKAGES = "import site, ssl, sys; site.addsitedir(sys.argv[1]); import junctor.cli.cluster"
+RUNNER = """#!{python}
+import runpy, site, sys
+site.addsitedir({packages!r})
+sys.argv = sys.argv[2:]  # what follows -m: the module, and its arguments
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
 LIFE = """
 import site, sys
 site.addsitedir(sys.argv[1])
+sys.executable = sys.argv[3]  # this Python does not know our packages by itself, and the load balancer's agent is in them
 from pathlib import Path
 from junctor.cli import cluster
 from junctor.cli.cluster import Cluster
@@ -69,8 +76,13 @@ def test_an_account_that_is_not_root_needs_nothing_from_root(public_directory):
     home.mkdir()
     os.chown(home, NOBODY, NOBODY)
 
+    packages = sysconfig.get_paths()["purelib"]
+    runner = home / "python"
+    runner.write_text(RUNNER.format(python=python, packages=packages))
+    runner.chmod(0o755)
+
     result = subprocess.run(
-        [python, "-B", "-c", LIFE, sysconfig.get_paths()["purelib"], home / "env"],
+        [python, "-B", "-c", LIFE, packages, home / "env", runner],
         user=NOBODY,
         group=NOBODY,
         extra_groups=[],

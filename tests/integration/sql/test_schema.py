@@ -17,10 +17,10 @@ from junctor.sql import engine as engines
 from junctor.sql.errors import InvalidInput, SchemaOutdated
 from junctor.sql.secrets import Keyring
 from junctor.sql.store import Store
-from junctor.sql.tables import change, process
+from junctor.sql.tables import change, process, websocket
 from tests.helpers.objects import WHO, add_channel
 
-DECLARED = (change, process)  # imported for what they declare
+DECLARED = (change, process, websocket)  # imported for what they declare
 
 
 @pytest.fixture

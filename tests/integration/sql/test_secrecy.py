@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 
 import pytest
 from sqlalchemy import Engine, inspect
@@ -13,8 +14,9 @@ from junctor.sql.secrets import Keyring, new_key_line, parse_keys
 from junctor.sql.shape import public
 from junctor.sql.store import Store
 from tests.helpers.objects import WHO, add, edit, remove
+from tests.helpers.samples import required
 
-CANARIES = ("canary-one-7c9", "canary-two-7c9", "canary-three-7c9")
+CANARIES = tuple(f"canary-{number}-7c9-as-long-as-a-key-must-be" for number in ("one", "two", "three"))
 
 
 def everything(engine: Engine) -> str:
@@ -35,14 +37,17 @@ def test_no_secret_of_any_type_is_stored_in_plain_text(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     cls = base.kind_class(kind)
-    required = {name: "x" for name, field in base.declared(cls).items() if field.required and name != "name"}
+    add(store, "service", "a-service")
+    fields = required(kind, "one", defaultdict(lambda: "a-service"))
+    del fields["name"]
+    longest = max(base.declared(cls)[name].max or 0 for name in base.secrets(cls))
     for step, canary in enumerate(CANARIES):
         given = dict.fromkeys(base.secrets(cls), canary)
-        _ = add(store, kind, "one", **required, **given) if step == 0 else edit(store, kind, "one", **given)
+        _ = add(store, kind, "one", **fields, **given) if step == 0 else edit(store, kind, "one", **given)
         assert store.get(kind, "one")[base.secrets(cls)[0]].reveal() == canary
 
     with pytest.raises(JunctorError) as refused:
-        edit(store, kind, "one", **dict.fromkeys(base.secrets(cls), CANARIES[0] * 100))
+        edit(store, kind, "one", **dict.fromkeys(base.secrets(cls), CANARIES[0] * longest))
     with store.transaction(who=WHO, dry_run=True) as transaction:
         transaction.edit(kind, "one", dict.fromkeys(base.secrets(cls), CANARIES[0]))
     stored = everything(store.engine)

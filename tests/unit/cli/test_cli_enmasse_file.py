@@ -53,7 +53,7 @@ def test_security_definitions_are_of_the_type_that_they_name(read, section):
 
 def test_a_security_definition_of_an_unknown_type_is_refused_with_its_line(problems):
     (found,) = problems("security:\n- name: a\n  type: ntlm\n")
-    assert found == "f.yml:2: security has the type 'ntlm'; there are apikey, basic_auth."
+    assert found == "f.yml:2: security has the type 'ntlm'; there are apikey, basic_auth, jwt."
 
 
 def test_zatos_old_sections_may_have_fields_that_we_do_not_know(read):

@@ -155,6 +155,40 @@ def test_status_of_a_cluster_elsewhere_asks_it_alone(cluster, server):
     cluster("status")
 
 
+def test_status_shows_links_to_other_clusters_without_calling_one_that_is_down_a_problem(cluster, server):
+    down = {
+        "state": "down", "since": "2026-01-01T00:00:00+00:00", "address": "ws://other/link", "error": "refused",
+        "calls": 0, "lag_ms": None, "owner": True, "subscriptions": {"/a": "ok", "/b": "404 no topic"},
+    }  # fmt: skip
+    up = {
+        **down,
+        "state": "connected",
+        "error": "",
+        "calls": 3,
+        "lag_ms": 1.5,
+        "owner": False,
+        "subscriptions": {},
+    }
+    workers = [
+        {
+            "id": pid,
+            "pid": pid,
+            "state": "running",
+            "applied_version": 3,
+            "lag": 0,
+            "problems": {},
+            "states": state,
+        }
+        for pid, state in ((71, {"outgoing_websocket/B": down}), (72, {"outgoing_websocket/B": up}), (73, {}))
+    ]
+    servers = [{"name": "server1", "workers": workers}]
+    server.answers["junctor.cluster.status"] = {"cluster": "c", "config_version": 3, "servers": servers}
+    out = cluster("status").out
+    assert "refused; owns the subscriptions; not subscribed to /b: 404 no topic" in " ".join(out.split())
+    assert "connected" in out
+    assert "1.5" in out
+
+
 def test_status_of_a_cluster_that_does_not_answer_says_why(junctor, tmp_path):
     (tmp_path / "p").write_text("x")
     ran = junctor("status", "--address", "127.0.0.1:1", "--password-file", str(tmp_path / "p"), code=1)

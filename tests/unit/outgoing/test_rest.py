@@ -18,7 +18,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from junctor.server.outgoing.rest import ApiKey, BasicAuth, RestConfig, RestConnection, RestConnections
+from junctor.server.outgoing.rest import (
+    ApiKey,
+    BasicAuth,
+    Bearer,
+    RestConfig,
+    RestConnection,
+    RestConnections,
+)
 from junctor.sql.errors import (
     ConnectionFailed,
     ConnectionInactive,
@@ -155,6 +162,11 @@ def test_an_api_key_is_sent(connect, server):
     assert server.asked[0].headers["X-API-Key"] == "k1"
 
 
+def test_a_token_is_sent(connect, server):
+    connect(Bearer("a.b.c")).get("cid1", headers={"Authorization": "mine"})
+    assert server.asked[0].headers.get_all("Authorization") == ["Bearer a.b.c"]
+
+
 def test_a_changed_password_is_used_by_the_next_call(server):
     keys = iter("ab")
     connection = RestConnection(RestConfig("crm", server.address), lambda: ApiKey("X-Key", next(keys)))
@@ -165,7 +177,12 @@ def test_a_changed_password_is_used_by_the_next_call(server):
 
 
 def test_secrets_are_not_in_the_text_of_objects(connect):
-    for thing in (BasicAuth("joe", "hunter2"), ApiKey("X-Key", "hunter2"), connect(ApiKey("X", "hunter2"))):
+    for thing in (
+        BasicAuth("joe", "hunter2"),
+        ApiKey("X-Key", "hunter2"),
+        Bearer("hunter2"),
+        connect(ApiKey("X", "hunter2")),
+    ):
         assert "hunter2" not in repr(thing)
 
 
@@ -292,7 +309,9 @@ def test_a_redirect_of_a_change_is_the_response(connect, server, reply, method):
     assert len(server.asked) == 1
 
 
-@pytest.mark.parametrize("security", [ApiKey("X-Key", "hunter2"), BasicAuth("joe", "hunter2")])
+@pytest.mark.parametrize(
+    "security", [ApiKey("X-Key", "hunter2"), BasicAuth("joe", "hunter2"), Bearer("hunter2")]
+)
 def test_another_origin_gets_no_credentials(connect, server, reply, security):
     other = server.address.replace("127.0.0.1", "localhost") + "/b"
     server.reply = lambda asked, handler: (

@@ -113,6 +113,118 @@ class TestApiKeys:
         assert "canary" not in repr(definition.info)
 
 
+class TestSessions:
+    """What opens a session of a WebSocket, and what keeps it open."""
+
+    @pytest.mark.parametrize(
+        ("kind", "fields", "credentials"),
+        [
+            ("security_basic_auth", {"username": "anna", "password": "pass:wörd"}, ("anna", "pass:wörd")),
+            ("security_api_key", {"key": "right-ä"}, ("", "right-ä")),
+            ("security_api_key", {"key": "right-ä"}, ("whoever", "right-ä")),
+        ],
+    )
+    def test_the_credentials_open_a_session(
+        self, make: Make, kind: str, fields: dict[str, str], credentials: tuple[str, str]
+    ) -> None:
+        assert make(kind, **fields).admits_session(*credentials)
+        assert not make(kind, **fields, is_active=False).admits_session(*credentials)
+
+    @pytest.mark.parametrize(
+        ("username", "secret"),
+        [
+            ("", ""),
+            ("anna", ""),
+            ("", "right"),
+            ("anna", "Right"),
+            ("anna", "right "),
+            ("Anna", "right"),
+            ("otto", "right"),
+            ("anna:right", ""),
+            ("anna:", "right"),
+            ("anna", ":right"),
+            ("anna", "\ud800"),
+            ("\udfff", "right"),
+            ("anna", "r" * (MAX_CREDENTIALS + 1)),
+            ("a" * (MAX_CREDENTIALS + 1), "right"),
+        ],
+    )
+    def test_nothing_else_does(self, make: Make, username: str, secret: str) -> None:
+        assert not make("security_basic_auth", username="anna", password="right").admits_session(
+            username, secret
+        )
+        if secret != "right":
+            assert not make("security_api_key", key="right").admits_session(username, secret)
+
+    def test_where_the_password_begins_is_not_left_open(self, make: Make) -> None:
+        """'a:b' with 'c' and 'a' with 'b:c' look the same in a header; a session's user name and password do not."""
+        definition = make("security_basic_auth", username="a", password="b:c")
+        assert definition.admits_session("a", "b:c")
+        assert not definition.admits_session("a:b", "c")
+
+    @pytest.mark.parametrize("secret", ["", "anything", "None"])
+    def test_an_empty_stored_secret_opens_none(self, make: Make, secret: str) -> None:
+        assert not make("security_basic_auth", username="anna", password="").admits_session("anna", secret)
+        assert not make("security_api_key", key="").admits_session("", secret)
+
+    @pytest.mark.parametrize(
+        ("kind", "name", "credentials"),
+        [("security_basic_auth", "password", ("", "right")), ("security_api_key", "key", ("x", "right"))],
+    )
+    def test_a_ticket_is_good_while_the_credentials_are(
+        self, make: Make, kind: str, name: str, credentials: tuple[str, str]
+    ) -> None:
+        before = make(kind, **{name: "right"})
+        ticket = before.session_ticket(*credentials)
+        assert before.still_admits(ticket)
+        assert make(kind, **{name: "right"}).still_admits(ticket)
+        assert not make(kind, **{name: "another"}).still_admits(ticket)
+        assert not make(kind, **{name: ""}).still_admits(ticket)
+        assert not make(kind, **{name: "right"}, is_active=False).still_admits(ticket)
+        assert not before.still_admits(before.session_ticket("", "wrong"))
+        assert not before.still_admits(None)
+        assert b"right" not in bytes(str(ticket), "ascii")
+
+    def test_tickets_of_wrong_credentials_do_not_fit_definitions_without_a_secret(self, make: Make) -> None:
+        for kind in ("security_basic_auth", "security_api_key"):
+            definition = make(kind)
+            assert not definition.still_admits(definition.session_ticket("", ""))
+            assert not definition.still_admits(b"")
+
+    def test_a_verdict_holds_for_as_long_as_the_definition(self, make: Make) -> None:
+        definition = make("security_api_key", key="right")
+        assert definition.verdict is definition.verdict
+        assert definition.verdict != make("security_api_key", key="right").verdict
+
+    def test_outgoing_sessions_are_opened_with_what_opens_incoming_ones(self, make: Make) -> None:
+        basic_auth = make("security_basic_auth", username="anna", password="pass:wörd")
+        assert basic_auth.outgoing_session() == ("anna", "pass:wörd")
+        assert basic_auth.admits_session(*basic_auth.outgoing_session())
+        key = make("security_api_key", key="the-key")
+        assert key.outgoing_session() == ("", "the-key")
+        assert key.admits_session(*key.outgoing_session())
+
+    def test_a_challenge_is_the_same_whatever_was_given(self, make: Make) -> None:
+        for kind in ("security_basic_auth", "security_api_key"):
+            definition = make(kind)
+            assert {definition.challenge_to(environ) for environ in ({}, basic("a:b"))} == {
+                definition.challenge
+            }
+
+
+class TestHeadersThatWereRightBefore:
+    def test_a_header_is_right_again_and_another_one_is_wrong_again(self, make: Make) -> None:
+        definition = make("security_basic_auth", username="anna", password="right")
+        for _ in range(2):
+            assert definition.admits(basic("anna:right"))
+            assert not definition.admits(basic("anna:wrong"))
+            assert not definition.admits({})
+        assert definition.admits(basic("anna:right", "BASIC"))
+
+    def test_no_header_is_not_what_was_right_before(self, make: Make) -> None:
+        assert not make("security_basic_auth", username="", password="").admits({"HTTP_AUTHORIZATION": ""})
+
+
 @given(credentials=st.binary(max_size=100))
 def test_no_other_bytes_satisfy_a_definition(credentials: bytes) -> None:
     assert definitions.digest(credentials) != bytes(32)
@@ -128,3 +240,7 @@ def test_a_type_that_does_not_say_where_credentials_are_admits_nobody() -> None:
     incomplete: Any = Incomplete.__new__(Incomplete)
     with pytest.raises(NotImplementedError, match=r"Incomplete\.given"):
         incomplete.admits({})
+    with pytest.raises(NotImplementedError, match=r"Incomplete\.given_in_session"):
+        incomplete.admits_session("", "")
+    with pytest.raises(NotImplementedError, match=r"Incomplete\.outgoing_session"):
+        incomplete.outgoing_session()

@@ -107,7 +107,9 @@ def test_services_find_connections_under_each_name_of_their_type(outgoing: Outgo
 
 
 def test_a_kind_of_connection_that_there_is_not_is_told_with_those_that_there_are(outgoing: Outgoing) -> None:
-    with pytest.raises(AttributeError, match=r"There is no self\.out\.rset; there are plain_http, rest\."):
+    with pytest.raises(
+        AttributeError, match=r"There is no self\.out\.rset; there are plain_http, rest, websocket, wsx\."
+    ):
         _ = outgoing.rset
     with pytest.raises(AttributeError):
         _ = cast(Any, Outgoing.__new__(Outgoing)).rest

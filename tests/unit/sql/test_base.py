@@ -90,7 +90,7 @@ def test_a_member_has_the_fields_of_its_family() -> None:
 
 
 def test_a_family_has_members_and_a_type_has_itself() -> None:
-    assert base.members("security") == ("security_api_key", "security_basic_auth")
+    assert base.members("security") == ("security_api_key", "security_basic_auth", "security_jwt")
     assert base.members("service") == ("service",)
     assert base.members("unknown") == ("unknown",)
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from junctor.sql import base, fields
 from junctor.sql.objects import rest
 from junctor.sql.objects.rest import check_url_path, methods, no_security, normalise_methods
+from junctor.sql.secrets import UnreadableSecret
 
 
 class NoObjects:
@@ -104,6 +105,11 @@ def test_zato_s_word_for_no_security_is_understood() -> None:
         ("outgoing_rest", {"host": "https://example.com/api"}, "host: must be a scheme"),
         ("outgoing_rest", {"host": "https://a", "url_path": "api"}, "url_path: must start with '/'."),
         ("outgoing_rest", {"host": "https://a", "content_type": "x"}, "content_type: must be a media type"),
+        ("channel_websocket", {"address": "ws"}, "address: must be of the form ws://HOST:PORT/PATH"),
+        ("channel_websocket", {"address": "ws://host/path"}, "address: must be of the form"),
+        ("channel_websocket", {"address": "ws://host:0/path"}, "address: must have a port from 1 to 65535."),
+        ("channel_websocket", {"address": "wss://host:1/path"}, "tls_certificate: is required for a wss://"),
+        ("channel_websocket", {"address": "wss://host:1/path"}, "tls_key: is required for a wss://"),
         ("security_basic_auth", {"username": "a:b"}, "username: must not have a colon."),
         ("security_basic_auth", {"realm": 'a"b'}, "realm: must not have quotes or backslashes."),
         ("security_basic_auth", {"realm": "a\\b"}, "realm: must not have quotes or backslashes."),
@@ -125,6 +131,9 @@ def test_objects_that_make_no_sense_are_refused(kind: str, given: dict[str, Any]
         ("channel_rest", {"url_path": "/a", "content_type": "application/vnd.api+json"}),
         ("outgoing_rest", {"host": "https://api.example.com:8443", "url_path": ""}),
         ("outgoing_rest", {"host": "HTTP://[::1]:8080", "url_path": "/v1/{id}"}),
+        ("channel_websocket", {"address": "ws://[::]:48902/ws"}),
+        ("channel_websocket", {"address": "/ws"}),
+        ("channel_websocket", {"address": "wss://0.0.0.0:1/ws", "tls_certificate": "PEM", "tls_key": "PEM"}),
         ("security_basic_auth", {"username": "crm", "realm": "Patients' data"}),
         ("security_api_key", {"header": "Authorization"}),
     ],
@@ -146,3 +155,20 @@ def test_no_value_that_goes_into_a_header_may_start_a_new_line(kind: str, field:
     declared = base.declared(base.kind_class(kind))[field]
     _, problem = fields.check(field, declared, "text/x;a=b\r\nSet-Cookie: x")
     assert problem is not None
+
+
+def test_keys_of_tokens_must_fit_their_algorithm() -> None:
+    assert problems("security_jwt") == []
+    assert problems("security_jwt", signing_key="k" * 32) == []
+    assert [
+        text.partition(":")[0] for text in problems("security_jwt", signing_key="k", public_keys="x")
+    ] == [
+        "signing_key",
+        "public_keys",
+    ]
+    assert [text.partition(":")[0] for text in problems("security_jwt", algorithm="RS256")] == ["public_keys"]
+
+
+def test_a_signing_key_that_cannot_be_read_here_is_left_as_it_is() -> None:
+    values = {"algorithm": "RS256", "signing_key": UnreadableSecret("Its key is gone."), "public_keys": ""}
+    assert list(base.kind_class("security_jwt").check(values, NoObjects(), 1)) == []

@@ -196,3 +196,34 @@ def test_secrets_are_compared_by_what_they_hold() -> None:
     assert Secret("a") != Secret("b")
     assert Secret("a") != "a"
     assert {Secret("a"), Secret("a")} == {Secret("a")}
+
+
+def test_a_keyring_reads_its_file_again_when_it_was_written_and_only_then(tmp_path: Path) -> None:
+    path = tmp_path / "keyring"
+    old, new = new_key_line(), new_key_line()
+    path.write_text(old)
+    keys = Keyring.load(path)
+    assert not keys.reload()
+    path.write_text(new + old)
+    assert keys.reload()
+    assert not keys.reload()
+    assert len(keys.derive("something")) == 2
+    assert not Keyring(parse_keys(old)).reload()
+    path.write_text("no key\n")
+    with pytest.raises(SecretUnreadable):
+        keys.reload()
+    assert not keys.reload()
+    assert len(keys.derive("something")) == 2
+
+
+def test_a_key_for_a_purpose_is_derived_from_each_key_the_newest_first() -> None:
+    old, new = new_key_line(), new_key_line()
+    before, after = Keyring(parse_keys(old)), Keyring(parse_keys(new + old))
+    (derived,) = before.derive("jwt.7")
+    assert after.derive("jwt.7")[1] == derived
+    assert len(derived) == 32
+    assert before.derive("jwt.7") == Keyring(parse_keys(old)).derive("jwt.7")
+    assert len({*after.derive("jwt.7"), *after.derive("jwt.8"), *after.derive("")}) == 6
+    assert not {key.decode("latin-1") for key in after.derive("encrypt")} & {
+        key.decode("latin-1") for key in parse_keys(new + old).values()
+    }

@@ -20,7 +20,7 @@ _numbers = itertools.count(1)
 @pytest.fixture(scope="session")
 def shared_engine(postgres: str, template: str) -> Iterator[Engine]:
     """Connections to a database with the current schema, in which many tests have their clusters."""
-    name = f"junctor_unit_server_{os.getpid()}"
+    name = f"junctor_unit_{os.getpid()}"
     execute(postgres, f"CREATE DATABASE {name} TEMPLATE {template}")
     engine = engines.connect(make_url(postgres).set(database=name).render_as_string(hide_password=False))
     yield engine

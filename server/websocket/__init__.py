@@ -1,0 +1,1 @@
+"""WebSockets: the protocol, the messages, the clients that are connected."""
