@@ -126,12 +126,15 @@ def stop_environment(environment: Environment, report: Report) -> list[Stopped]:
         cluster = Cluster(environment)
         steps = _Steps(report, len(cluster.daemons()))
         stopped = []
-        servers = cluster.servers
-        # Before the load balancer: it would wait for WebSockets, which the servers end, and tell their clients why.
-        for server, result in zip(servers, stop_all([s.daemon() for s in servers]), strict=True):
-            stopped.append(_announce_stop(steps, server.name, result))
+        # The load balancer and the servers at once: it waits for WebSockets, which they end, and they for connections that it has.
+        names = [server.name for server in cluster.servers]
+        daemons = [server.daemon() for server in cluster.servers]
         if cluster.haproxy:
-            stopped.append(_announce_stop(steps, cluster.haproxy.name, cluster.haproxy.stop()))
+            cluster.haproxy.agent.stop()
+            names.insert(0, cluster.haproxy.name)
+            daemons.insert(0, cluster.haproxy.daemon())
+        for name, result in zip(names, stop_all(daemons), strict=True):
+            stopped.append(_announce_stop(steps, name, result))
         for store in reversed(cluster.stores):
             stopped.append(_announce_stop(steps, store.name, store.stop()))
         return stopped

@@ -49,7 +49,8 @@ class OnEvent(Service):
         input_optional = (Opaque('ctx'),)
 
     def handle(self):
-        self.logger.info('Event: `%s` of `%s`', self.request.input.ctx.type, self.request.input.ctx.config.name)
+        ctx = self.request.input.ctx
+        self.logger.info('Event: `%s` of `%s` %s', ctx.type, ctx.config.name, ctx.code)
 """
 ANSWER = "        self.response.payload = response\n"
 
@@ -168,3 +169,11 @@ def test_a_cluster_that_was_killed_comes_back_and_so_does_the_link(
         lambda: states(caller) == ["connected", "connected"], BACK_WITHIN, "The link did not come back."
     )
     assert call(caller, "story.my-service").json() == {"elem1": "value1", "elem2": "value2"}
+
+
+def test_a_cluster_that_stops_says_so_and_does_not_wait_for_those_who_are_connected(
+    caller: QuickstartUnderTest, callee: QuickstartUnderTest
+) -> None:
+    callee.stop()
+    stopped = f"Event: `close` of `{CONNECTION}` 1012"
+    wait_until(lambda: logged(caller, stopped) == 2, 10, "The hooks were not told why the link was closed.")
