@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 MAX_TEXT = 256  # characters of a path or a user agent
 MAX_FORWARDED = 512  # characters of a chain of addresses; the last ones count
-_ENCODER = msgspec.json.Encoder()
 CALLER, ERROR = (
     "junctor.caller",
     "junctor.error",
@@ -72,7 +71,7 @@ class AccessLog:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._is_on = context.settings.access_log
-        self._add = context.logs.access.add
+        self._note = context.logs.access.note
         self.client = ClientAddress(TrustedPeers.parse(context.settings.trusted_proxies))
         self._requests = 0
         self._time, self._time_from, self._time_to = "", 0.0, 0.0
@@ -103,10 +102,11 @@ class AccessLog:
             self._begin_millisecond(now)
         environ = request.env
         get = environ.get
+        said = "HTTP_X_FORWARDED_FOR" in environ or "HTTP_X_ZATO_FORWARDED_FOR" in environ
         line = Line(
             self._time,
             cid,
-            self.client(environ),
+            self.client(environ) if said else get("REMOTE_ADDR", ""),
             channel,
             get(CALLER),
             request.method,
@@ -117,7 +117,7 @@ class AccessLog:
             get("HTTP_USER_AGENT", "")[:MAX_TEXT],
             get(ERROR, ""),
         )
-        self._add(_ENCODER.encode(line) + b"\n")
+        self._note(line)
 
     def add_session(self, session: Session, seconds: float) -> None:
         """Adds the line of a WebSocket that was open for ``seconds``; its id, by which services know the client, stands for the CID."""
@@ -143,7 +143,7 @@ class AccessLog:
             connection.close_reason[:MAX_TEXT],
             "WEBSOCKET",
         )
-        self._add(_ENCODER.encode(line) + b"\n")
+        self._note(line)
 
     def _begin_millisecond(self, now: float) -> None:
         """Makes the text of a time in ISO 8601, UTC, which holds for the rest of its millisecond."""

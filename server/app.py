@@ -29,6 +29,7 @@ METHODS = ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"
 LIVE, READY, METRICS = "/health/live", "/health/ready", "/metrics"
 FORWARDED = frozenset({"HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_X_ZATO_FORWARDED_FOR", "HTTP_VIA"})
 log = logging.getLogger(__name__)
+_serve_http = falcon.App.__call__  # called so, it costs a third of what super() does
 
 
 class _OneRoute:
@@ -67,11 +68,9 @@ class App(falcon.App):  # type: ignore[type-arg]  # its parameters are the defau
 
     def __call__(self, env: dict[str, Any], start_response: upgrade.StartResponse) -> Iterable[bytes]:
         """Serves a request: a WebSocket if it asks for one, and if a channel has its path."""
-        if upgrade.asks_for_websocket(env):
-            sessions = self._context.websockets.find(env)
-            if sessions is not None:
-                return upgrade.serve(sessions, env, start_response)
-        answer: Iterable[bytes] = super().__call__(env, start_response)
+        if upgrade.ASKED in env and (sessions := self._context.websockets.find(env)) is not None:
+            return upgrade.serve(sessions, env, start_response)
+        answer: Iterable[bytes] = _serve_http(self, env, start_response)
         return answer
 
 

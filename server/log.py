@@ -17,11 +17,14 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import orjson
 
 MAX_BATCH = 64 * 1024  # bytes; what a process keeps to itself before it writes
+RECORDS = 32  # lines that are made JSON of at a time
 MAX_PENDING = 16 * 1024 * 1024  # bytes; what it keeps when the disk is full, before lines are dropped
 
+_ENCODER = msgspec.json.Encoder()
 current_cid: ContextVar[str] = ContextVar("junctor_cid", default="")
 
 
@@ -93,6 +96,7 @@ class Batch:
 
     def __init__(self, file: LogFile) -> None:
         self._file = file
+        self._records: list[msgspec.Struct] = []
         self._lines: list[bytes] = []
         self._size = 0
         self._enough = MAX_BATCH
@@ -107,8 +111,20 @@ class Batch:
         if size >= self._enough or self.is_immediate:
             self.flush()
 
+    def note(self, record: msgspec.Struct) -> None:
+        """Adds a line that is written as JSON together with others, which takes a fraction of the time."""
+        self._records.append(record)
+        if len(self._records) >= RECORDS:
+            self._encode()
+
+    def _encode(self) -> None:
+        records, self._records = self._records, []
+        self.add(_ENCODER.encode_lines(records))
+
     def flush(self) -> None:
         """Writes what waits.  While the file cannot be written, lines are kept, and dropped and counted when there are too many."""
+        if self._records:
+            self._encode()
         if not self._lines:
             return
         lines, self._lines, self._size = self._lines, [], 0

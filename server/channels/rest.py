@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from junctor.server.service.response import Response
 
 OK = 200
+JSON_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z
 REQUESTS = "junctor_requests_total"
 CONTENT_TYPES = {"json": "application/json", "form": "application/x-www-form-urlencoded", "": "text/plain"}
 STATUS = re.compile(r"[2-5]\d\d( [\t\x20-\x7e]*)?", re.ASCII)
@@ -210,13 +211,14 @@ def accepts_gzip(header: str) -> bool:
 
 def encode(payload: Any) -> bytes:
     """A service's payload as bytes: text and bytes as they are, nothing as nothing, anything else as JSON."""
-    if isinstance(payload, bytes):
-        return payload
-    if isinstance(payload, str):
-        return payload.encode()
-    if payload is None:
-        return b""
-    return orjson.dumps(payload, default=str, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z)
+    if type(payload) is not dict:  # which it nearly always is
+        if isinstance(payload, bytes):
+            return payload
+        if isinstance(payload, str):
+            return payload.encode()
+        if payload is None:
+            return b""
+    return orjson.dumps(payload, default=str, option=JSON_OPTIONS)
 
 
 def read_body(environ: Mapping[str, Any], limit: int) -> bytes:

@@ -39,6 +39,7 @@ STOPPED: Final = "stopped"
 _BY_VERB: Final = frozenset((CHANNEL.HTTP_SOAP, CHANNEL.INVOKE))
 _CALLBACK: Final = ChannelInfo(CHANNEL.INVOKE_ASYNC_CALLBACK)
 _SERVER_ERROR: Final = 500
+LEAST_THRESHOLD: Final = 0.001  # seconds; administrators set thresholds in milliseconds
 
 
 def _ignore_metrics(_name: str, _seconds: float, _outcome: str) -> None:
@@ -70,6 +71,7 @@ class Invoker:
         self.store = store
         self.platform = platform
         self.settings = settings or InvokerSettings()
+        self._never_slow = min(self.settings.slow_threshold, LEAST_THRESHOLD)
         self._deadlines = Deadlines()
         self._async_calls = Pool(self.settings.max_async)
 
@@ -145,10 +147,12 @@ class Invoker:
     def _run_in_time(self, info: ServiceInfo, call: Call) -> Result:
         if call.depth > self.settings.max_depth:
             raise CallFailed(f"Services invoke each other more than {self.settings.max_depth} levels deep")
-        seconds = _seconds_to_enforce(call)
+        inherited = call.deadline
+        seconds = (call.timeout or None) if inherited is None else _seconds_left(call, inherited)
         if seconds is None:
             return self._run(info, call)
         deadline = self._deadlines.start(seconds)
+        call.deadline, call.greenlet = deadline.due, deadline.greenlet
         try:
             result = self._run(info, call)
             if deadline.thrown is None:
@@ -167,7 +171,7 @@ class Invoker:
         service._prepare(self, call, info.io)
         if info.accept is not None and not info.accept(service):
             raise CallRefused(f"Service {info.name!r} did not accept the request")
-        handle = _handler(info, service)
+        handle = _handler(info, service) if info.verbs or info.handle is None else info.handle
         service._invoked_at = time.time()
         if info.hooks is None:
             handle(service)
@@ -179,6 +183,8 @@ class Invoker:
         settings.metrics(call.service, seconds, outcome)
         if settings.access_log is not None:
             settings.access_log(call, seconds, outcome)
+        if seconds < self._never_slow:
+            return
         threshold = self.store.settings(call.service).slow_threshold or settings.slow_threshold
         if seconds > threshold:
             logger.warning(
@@ -186,21 +192,12 @@ class Invoker:
             )
 
 
-def _seconds_to_enforce(call: Call) -> float | None:
-    """How long the call may take, if that is not enforced already by a timer of this greenlet; sets its deadline."""
-    timeout = call.timeout
-    inherited = call.deadline
-    if inherited is None and not timeout:
-        return None
-    now, here = time.monotonic(), getcurrent()
-    if inherited is not None:
-        remaining = max(inherited - now, 0.0)
-        if not timeout or timeout >= remaining:
-            if call.greenlet is here:
-                return None
-            timeout = remaining
-    call.deadline, call.greenlet = now + (timeout or 0.0), here
-    return timeout
+def _seconds_left(call: Call, deadline: float) -> float | None:
+    """How long a call may take that has a deadline already; None if that is enforced by a timer of this greenlet."""
+    remaining = max(deadline - time.monotonic(), 0.0)
+    if call.timeout and call.timeout < remaining:
+        return call.timeout
+    return None if call.greenlet is getcurrent() else remaining
 
 
 def _run_with_hooks(hooks: Hooks, handle: Handler, service: Service) -> Result:

@@ -12,6 +12,8 @@ from typing import Any
 
 from junctor.server.service.bunch import Input
 from junctor.server.service.channel import PARAMS_PRIORITY
+from junctor.server.service.filling import Filler, filler
+from junctor.server.service.filling import Step as _Step
 from junctor.server.service.payload import OutputPayload, content
 from junctor.server.service.types import NO_DEFAULT, Elem
 from junctor.sql.errors import InvalidInput, InvalidOutput, Problem
@@ -19,8 +21,6 @@ from junctor.sql.errors import InvalidInput, InvalidOutput, Problem
 MAX_PROBLEMS = 100
 _SKIP = object()
 
-# name, conversion (None: as it is), does '' come under the element's rule, as None does
-_Step = tuple[str, Callable[[Any], Any] | None, bool]
 # what it is when it is missing, is it required, is it left out when empty
 _Rule = tuple[Any, bool, bool]
 
@@ -50,6 +50,7 @@ class ServiceIO:
     output_names: frozenset[str] = field(init=False)
     _parse_steps: tuple[_Step, ...] = field(init=False, repr=False, compare=False)
     _render_steps: tuple[_Step, ...] = field(init=False, repr=False, compare=False)
+    _fill: Filler = field(init=False, repr=False, compare=False)
     _parse_rules: dict[str, _Rule] = field(init=False, repr=False, compare=False)
     _render_rules: dict[str, _Rule] = field(init=False, repr=False, compare=False)
 
@@ -64,6 +65,7 @@ class ServiceIO:
         parses = ((e, "parse", parse_rules[e.name][2] or (e.required and refuses)) for e in self.input)
         renders = ((e, "render", render_rules[e.name][2]) for e in self.output)
         put(self, "_parse_steps", tuple((e.name, _conversion(e, verb), it) for e, verb, it in parses))
+        put(self, "_fill", filler(self._parse_steps))
         put(self, "_render_steps", tuple((e.name, _conversion(e, verb), it) for e, verb, it in renders))
 
     def parse(
@@ -109,21 +111,28 @@ class ServiceIO:
 
     def _parse_one(self, source: Mapping[str, Any], problems: list[Problem], prefix: str) -> Input:
         result = Input()
-        get = source.get
-        for name, parse, is_ruled in self._parse_steps:
-            value = get(name)
-            if value is None or (is_ruled and value == ""):
-                self._parse_empty(name, source, result, problems, prefix)
-            elif parse is None:
-                result[name] = value
-            else:
-                try:
-                    result[name] = parse(value)
-                except InvalidInput as error:
-                    problems += [
-                        Problem(prefix + problem.field, problem.message) for problem in error.problems
-                    ]
-        return result
+        left = self._fill(source.get, result)
+        if not left:
+            return result
+        for step in left:
+            self._parse_step(step, source, result, problems, prefix)
+        return Input((name, result[name]) for name, _, _ in self._parse_steps if name in result)
+
+    def _parse_step(
+        self, step: _Step, source: Mapping[str, Any], result: Input, problems: list[Problem], prefix: str
+    ) -> None:
+        """What becomes of an element that ``_fill`` has left, whatever its value is."""
+        name, parse, is_ruled = step
+        value = source.get(name)
+        if value is None or (is_ruled and value == ""):
+            self._parse_empty(name, source, result, problems, prefix)
+        elif parse is None:
+            result[name] = value
+        else:
+            try:
+                result[name] = parse(value)
+            except InvalidInput as error:
+                problems += [Problem(prefix + problem.field, problem.message) for problem in error.problems]
 
     def _parse_empty(
         self, name: str, source: Mapping[str, Any], result: Input, problems: list[Problem], prefix: str

@@ -22,26 +22,17 @@ class Response:
     that the service did not.
     """
 
-    __slots__ = (
-        "_content_type",
-        "_headers",
-        "_io",
-        "_payload",
-        "content_encoding",
-        "result",
-        "result_details",
-        "status_code",
-    )
+    # As long as a service does not set them, which it seldom does, they cost a call nothing.
+    status_code: int = OK
+    content_encoding: str | None = None
+    result: str = "ZATO_OK"
+    result_details: str = ""
+    _content_type: str = ""
+    _headers: Bunch | None = None
 
     def __init__(self, declared: ServiceIO | None = None) -> None:
         self._io = declared if declared is not None and declared.output else None
         self._payload = _UNSET
-        self._content_type = ""
-        self._headers: Bunch | None = None
-        self.status_code = OK
-        self.content_encoding: str | None = None
-        self.result = "ZATO_OK"
-        self.result_details = ""
 
     @property
     def payload(self) -> Any:

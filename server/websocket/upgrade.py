@@ -28,13 +28,16 @@ StartResponse = Callable[..., Any]
 UNAVAILABLE: Final = 503
 MAX_LOGIN: Final = 65_536  # bytes of a message of somebody who has not logged in: more is not for strangers
 STATUS_LINES: Final = {426: "426 Upgrade Required"}
+ASKED: Final = (
+    "junctor.buffered"  # in the environment of a request that asks for a WebSocket: see http_environ.py
+)
 NOT_FOUND: Final = orjson.dumps({"error": "Not found"})
 log = logging.getLogger(__name__)
 
 
 def asks_for_websocket(environ: Mapping[str, Any]) -> bool:
     """Whether the HTTP worker hands the connection over, if it is wanted."""
-    return "junctor.buffered" in environ
+    return ASKED in environ
 
 
 def serve(sessions: Sessions, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:

@@ -197,3 +197,19 @@ def test_the_response_is_wrapped_if_that_is_declared():
 def test_a_declaration_cannot_be_changed():
     with pytest.raises(AttributeError):
         declare(input="a").input = ()
+
+
+def test_whatever_an_element_is_named_it_is_only_a_name():
+    names = ("it's", 'a"b', "back\\slash", "x'] = 1; raise SystemExit #", "class", "{0}")
+    message = dict.fromkeys(names, "v")
+    assert declare(input_required=names).parse(message) == message
+
+
+def test_elements_are_in_the_order_of_the_declaration_whatever_is_missing():
+    declared = declare(input_required=("b", Int("a")), input_optional=("d", "c"))
+    for message in (
+        {"a": 1, "b": "x", "c": "y", "d": "z"},
+        {"c": "y", "a": "1", "b": "x"},
+        {"a": 2, "b": "x"},
+    ):
+        assert list(declared.parse(message)) == ["b", "a", "d", "c"]
