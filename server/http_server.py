@@ -150,7 +150,7 @@ class HTTPServer:
             secured = tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
             with gevent.Timeout(self.settings.limits.header_timeout, TimeoutError("TLS took too long")):
                 secured.do_handshake()
-        except BaseException as error:
+        except BaseException as error:  # also when it is killed: the place must be free again
             (secured or connection).close()
             self._places.release()
             if not isinstance(error, OSError):

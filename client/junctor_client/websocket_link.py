@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from junctor_client.errors import ClientError, ConnectionFailed, Timeout
@@ -141,7 +142,7 @@ class Link:
             self._put(self._callbacks.on_connect)
         try:
             for message in session.messages():
-                self._put(lambda message=message: self._answer(session, message))  # type: ignore[misc]
+                self._put(partial(self._answer, session, message))
         except ClientError as error:
             session.close_reason = str(error)
         code, reason = session.close_code, session.close_reason

@@ -101,7 +101,7 @@ class Jwt(Definition):
             isinstance(ticket, Verified)
             and self._is_active
             and ticket.digest not in self._revoked
-            and any(key.id == ticket.key_id for key in self._keys.all())
+            and self._has_key(ticket.key_id)
             and self._is_for_us(ticket.claims)
         )
 
@@ -127,7 +127,7 @@ class Jwt(Definition):
             except TokenRefused:
                 return None
             self._remember(mark, found)
-        elif found.claims.expires <= now:
+        elif found.claims.expires <= now or not self._has_key(found.key_id):
             del self._known[mark]
             return None
         return None if found.digest in self._revoked else found
@@ -169,6 +169,10 @@ class Jwt(Definition):
             token = self.issue()
             self._outgoing = (token, time.monotonic() + self._ttl / 2)
         return token
+
+    def _has_key(self, key_id: str) -> bool:
+        """Whether a key is still one of these: the cluster's end with the secret keys that they are made of."""
+        return any(key.id == key_id for key in self._keys.all())
 
     def _signer(self) -> Key | None:
         """The key that signs; only the first one may."""

@@ -183,6 +183,6 @@ class RevokedTokens:
                         "Tokens that were logged out cannot be read: %s Those known stay refused.", error
                     )
                 self._is_down = True
-            except Exception:
+            except Exception:  # boundary: without this greenlet, no worker would hear of another's log-outs
                 log.exception("Reading which tokens were logged out failed; trying again.")
                 gevent.sleep(POLL_INTERVAL)

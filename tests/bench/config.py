@@ -98,7 +98,7 @@ def look_up(count: int) -> float:
 def added(bench: BenchCluster, label: str, count: int) -> list[float]:
     """Milliseconds from the call that adds a channel to the answer that says that every worker has it, sorted."""
     return sorted(
-        1000 * timed(lambda number=number: bench.cluster.channel(f"{label}-{number}", "bench.echo"))  # type: ignore[misc]
+        1000 * timed(lambda number=number: bench.cluster.channel(f"{label}-{number}", "bench.echo"))
         for number in range(count)
     )
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
-import gevent
 from gevent import socket
 from gunicorn.workers.base_async import ALREADY_HANDLED
 
@@ -16,16 +15,7 @@ from junctor.server.service.call import new_cid
 from junctor.server.websocket import envelope
 from junctor.server.websocket.codec import Connection
 from tests.helpers.ports import LOOPBACK, free_port
-
-Found = TypeVar("Found")
-
-
-def eventually(condition: Callable[[], Found], timeout: float = 10.0) -> Found:
-    """What ``condition()`` returned as soon as it was true, while greenlets of this process run."""
-    with gevent.Timeout(timeout, AssertionError(f"not true within {timeout:g} s: {condition}")):
-        while not (found := condition()):
-            gevent.sleep(0.005)
-    return found
+from tests.helpers.waiting import eventually
 
 
 @dataclass

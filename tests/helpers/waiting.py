@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+import gevent
+
 Found = TypeVar("Found")
 
 INTERVAL = 0.02  # seconds between two looks
@@ -25,6 +27,14 @@ def wait_until(condition: Callable[[], Found], timeout: float = 10.0, message: s
         if late:
             raise AssertionError(message or f"not true within {timeout:g} s: {condition}")
         time.sleep(INTERVAL)
+
+
+def eventually(condition: Callable[[], Found], timeout: float = 10.0, message: str = "") -> Found:
+    """The same for what greenlets of this very process do, which run meanwhile."""
+    with gevent.Timeout(timeout, AssertionError(message or f"not true within {timeout:g} s: {condition}")):
+        while not (found := condition()):
+            gevent.sleep(0.005)
+    return found
 
 
 def succeeds(action: Callable[[], object], *errors: type[Exception]) -> bool:

@@ -17,6 +17,7 @@ from gunicorn.workers.base_async import ALREADY_HANDLED
 from junctor.server.http_server import HTTPServer
 from junctor.server.websocket.codec import Connection
 from junctor.server.websocket.handshake import accept_key
+from tests.helpers.waiting import eventually
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 TIMEOUT = 5.0  # seconds
@@ -81,9 +82,7 @@ class Peer:
 
     @property
     def connection(self) -> Connection:
-        while not self.connections:
-            gevent.sleep(0.001)
-        return self.connections[0]
+        return eventually(lambda: self.connections)[0]
 
     def bytes_of(self, *frames: Frame | bytes) -> bytes:
         """What is sent for some frames; bytes are sent as they are."""

@@ -10,6 +10,8 @@ import psutil
 import pytest
 from gevent import socket
 
+from tests.helpers.waiting import eventually
+
 
 def request(path: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
@@ -80,13 +82,6 @@ def browser():
     yield make
     for made in browsers:
         made.close()
-
-
-def eventually(condition, seconds=10.0):
-    with gevent.Timeout(seconds):
-        while not (value := condition()):
-            gevent.sleep(0.02)
-        return value
 
 
 class Load:

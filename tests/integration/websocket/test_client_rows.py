@@ -28,6 +28,7 @@ from junctor.sql.tables.websocket import WebSocketClient
 from tests.helpers.client_session import LocalClient
 from tests.helpers.objects import add, remove
 from tests.helpers.postgres import PostgresServer
+from tests.helpers.waiting import eventually
 
 START = datetime(2026, 11, 24, tzinfo=UTC)
 
@@ -297,12 +298,6 @@ def running(worker: Worker) -> Iterator[Worker]:
     yield worker
     worker.rows.stop()
     gevent.sleep(0)
-
-
-def eventually(condition: Any) -> None:
-    with gevent.Timeout(10, AssertionError("not within 10 s")):
-        while not condition():
-            gevent.sleep(0.01)
 
 
 def test_rows_are_written_by_themselves(

@@ -16,6 +16,7 @@ from junctor.server.client import RemoteError
 from tests.helpers.cluster import ClusterUnderTest, ServerUnderTest, running
 from tests.helpers.postgres import execute
 from tests.helpers.valkey import ValkeyServer
+from tests.helpers.waiting import eventually
 from tests.helpers.websocket_client import ChannelClient
 
 CHANNEL, PATH = "clients.orders", "/clients-ws"
@@ -97,14 +98,6 @@ def elsewhere(action: Callable[[], Any]) -> Any:
     return gevent.get_hub().threadpool.spawn(action).get()
 
 
-def eventually(condition: Callable[[], Any], message: str) -> Any:
-    """What ``condition`` returns once it is true."""
-    with gevent.Timeout(20, AssertionError(message)):
-        while not (found := condition()):
-            gevent.sleep(0.02)
-        return found
-
-
 class Members:
     """The cluster, with a channel, and clients that are connected to it."""
 
@@ -116,7 +109,9 @@ class Members:
         """A client of one of the servers, once it is listed."""
         client = Client(self.cluster.servers[server], name, **attributes)
         self.clients.append(client)
-        eventually(lambda: name in {item["ext_client_id"] for item in self.listed()}, f"{name} is not listed")
+        eventually(
+            lambda: name in {item["ext_client_id"] for item in self.listed()}, 20, f"{name} is not listed"
+        )
         return client
 
     def listed(self, **fields: Any) -> list[dict[str, Any]]:
@@ -164,7 +159,7 @@ def members(channel: ClusterUnderTest) -> Iterator[Members]:
     made = Members(channel)
     yield made
     made.close()
-    eventually(lambda: not made.listed(), "clients that have left are listed")
+    eventually(lambda: not made.listed(), 20, "clients that have left are listed")
 
 
 def test_a_client_is_called_from_every_worker_of_every_server(members: Members) -> None:
@@ -186,7 +181,7 @@ def test_a_client_is_called_from_every_worker_of_every_server(members: Members) 
 def test_a_service_that_a_client_calls_can_call_that_client(members: Members) -> None:
     client = members.connect(1, "asks")
     client.ask("who are you?")
-    eventually(lambda: len(client.received) == 2, "no answer")
+    eventually(lambda: len(client.received) == 2, 20, "no answer")
     assert client.received[0] == {"question": "who are you?"}
     answered = {"from": "asks", "data": {"question": "who are you?"}}
     assert client.received[1] == {"answer": answered, "client": "asks"}
@@ -197,13 +192,13 @@ def test_a_client_is_called_by_the_id_that_it_gives_itself_and_the_last_one_answ
     first = members.clients[0]
     second = Client(members.cluster.servers[1], "crm.1")
     members.clients.append(second)
-    eventually(lambda: len(members.listed()) == 2, "not both are listed")
+    eventually(lambda: len(members.listed()) == 2, 20, "not both are listed")
     for server in (0, 1):
         answer = members.call("invoke_by_client_id", "crm.1", "x", server=server, channel=CHANNEL)
         assert answer["result"] == {"from": "crm.1", "data": "x"}
     assert (first.received, second.received) == ([], ["x", "x"])
     second.end()
-    eventually(lambda: len(members.listed()) == 1, "the second is still listed")
+    eventually(lambda: len(members.listed()) == 1, 20, "the second is still listed")
     assert members.call("invoke_by_client_id", "crm.1", "y", server=1)["result"]["data"] == "y"
     assert first.received == ["y"]
 
@@ -229,7 +224,7 @@ def test_a_broadcast_reaches_every_client_of_the_channel(members: Members) -> No
     for server in (0, 1):
         assert members.call("broadcast", CHANNEL, {"news": server}, server=server)["result"] == 6
     for client in clients:
-        eventually(lambda client=client: len(client.received) == 2, "not everybody got it")
+        eventually(lambda client=client: len(client.received) == 2, 20, "not everybody got it")
         assert sorted(item["news"] for item in client.received) == [0, 1]
     assert elsewhere(
         lambda: members.cluster.invoke(
@@ -242,7 +237,7 @@ def test_a_broadcast_reaches_every_client_of_the_channel(members: Members) -> No
 def test_a_client_is_sent_a_message_whose_answer_nobody_waits_for(members: Members) -> None:
     client = members.connect(1, "notified")
     assert members.call("notify", members.id_of(client), "silence", server=0)["result"]
-    eventually(lambda: client.received == ["silence"], "it did not come")
+    eventually(lambda: client.received == ["silence"], 20, "it did not come")
 
 
 def test_what_cannot_be_done_is_a_clear_error_on_every_server(members: Members) -> None:
@@ -292,9 +287,9 @@ def test_a_client_is_disconnected_from_afar_and_told_why(members: Members) -> No
         return elsewhere(lambda: members.cluster.invoke(service, {"pub_client_id": key, **fields}))
 
     assert disconnect(name=CHANNEL, reason="Maintenance") == {"pub_client_id": key}
-    eventually(lambda: not client.is_connected, "it is still connected")
+    eventually(lambda: not client.is_connected, 20, "it is still connected")
     assert client.close_code == 1000
-    eventually(lambda: len(members.listed()) == 1, "it is still listed")
+    eventually(lambda: len(members.listed()) == 1, 20, "it is still listed")
     assert other.is_connected
     with pytest.raises(RemoteError, match="no connected WebSocket client"):
         disconnect()
@@ -336,8 +331,8 @@ def test_the_clients_of_a_worker_that_dies_are_gone_and_new_ones_are_found(membe
         if worker.pid == members.listed()[0]["server_proc_pid"]
     )
     worker.kill()
-    eventually(lambda: not client.is_connected, "the worker is still there")
-    eventually(lambda: not members.listed(), "clients of a dead worker are listed")
+    eventually(lambda: not client.is_connected, 20, "the worker is still there")
+    eventually(lambda: not members.listed(), 20, "clients of a dead worker are listed")
     elsewhere(members.cluster.servers[1].wait_until_ready)
     after = members.connect(1, "after")
     assert members.call("invoke", members.id_of(after), "x", server=0)["result"] == {

@@ -131,7 +131,7 @@ def test_clients_are_asked_by_services_of_any_server(cluster: ClusterUnderTest, 
         ).connect()
     for server in cluster.servers:
         answers = wait_until(
-            lambda server=server: (  # type: ignore[misc]
+            lambda server=server: (
                 found
                 if len(found := server.post("/ask", json={"branch": "Łódź"}).json().get("answers", [])) == 3
                 else None

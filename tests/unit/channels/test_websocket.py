@@ -6,7 +6,6 @@ import logging
 import ssl
 from collections.abc import Callable, Iterator
 
-import gevent
 import pytest
 from gevent import socket
 from gevent.event import Event
@@ -21,7 +20,7 @@ from junctor.sql.errors import ConnectionFailed
 from tests.helpers.certificate import certificate
 from tests.helpers.one_worker import OneWorker
 from tests.helpers.ports import LOOPBACK, free_port
-from tests.helpers.remote_end import eventually
+from tests.helpers.waiting import eventually
 from tests.helpers.websocket_client import ChannelClient, is_refusal
 
 CHANNEL, BASIC = "channel_websocket", "security_basic_auth"
@@ -514,7 +513,7 @@ class TestStopping:
             name = "t.endless"
 
             def handle(self) -> None:
-                gevent.sleep(3600)
+                Event().wait()
 
         client = busy_client(worker, connect, address, Endless)
         (group,) = worker.context.websockets.groups

@@ -14,7 +14,7 @@ from junctor.server import compat
 from junctor.server.service.base import Service
 from junctor.server.service.hook_services import WSXHook
 from tests.helpers.one_worker import OneWorker
-from tests.helpers.remote_end import eventually
+from tests.helpers.waiting import eventually
 from tests.helpers.websocket_client import ChannelClient
 
 Connect = Callable[..., ChannelClient]

@@ -22,7 +22,7 @@ from junctor.server.websocket.session import MAX_MALFORMED, Session
 from junctor.sql.errors import CallFailed, Forbidden, InvalidOutput, WebSocketClosed
 from tests.helpers.one_worker import OneWorker
 from tests.helpers.ports import LOOPBACK, free_port
-from tests.helpers.remote_end import eventually
+from tests.helpers.waiting import eventually
 from tests.helpers.websocket_client import ChannelClient, is_refusal
 
 CHANNEL = "channel_websocket"

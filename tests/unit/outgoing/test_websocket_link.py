@@ -31,7 +31,8 @@ from junctor.sql.errors import (
     WebSocketClosed,
 )
 from tests.helpers.ports import free_port
-from tests.helpers.remote_end import Peer, RemoteEnd, eventually
+from tests.helpers.remote_end import Peer, RemoteEnd
+from tests.helpers.waiting import eventually
 
 NAME = "My WSX Outconn"
 Make = Callable[..., "Made"]
@@ -126,7 +127,7 @@ def make(request: pytest.FixtureRequest) -> Iterator[Make]:
         one.link.start()
         return one
 
-    made.secret = secret  # type: ignore[attr-defined]
+    made.secret = secret
     with gevent.Timeout(60):
         yield made
         gevent.joinall([gevent.spawn(link.stop) for link in links])
@@ -272,7 +273,7 @@ def test_calls_under_way_fail_when_the_connection_is_lost(make: Make, remote: Re
 def test_wrong_credentials_are_the_state_and_right_ones_are_used_with_the_next_attempt(
     make: Make, remote: RemoteEnd, caplog: pytest.LogCaptureFixture
 ) -> None:
-    make.secret["value"] = "wrong"  # type: ignore[attr-defined]
+    make.secret["value"] = "wrong"
     made = make(remote.address)
     assert made.state("down")["error"] == (
         "The remote end refused the log-in: 403 You are not authorized to access this resource"
@@ -280,7 +281,7 @@ def test_wrong_credentials_are_the_state_and_right_ones_are_used_with_the_next_a
     eventually(lambda: remote.refused > 1)
     down = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert len(down) == 1
-    make.secret["value"] = "right"  # type: ignore[attr-defined]
+    make.secret["value"] = "right"
     made.state("connected")
     assert "wrong" not in caplog.text
 

@@ -29,7 +29,8 @@ from junctor.server.settings import Settings
 from junctor.sql.errors import ConnectionInactive, ConnectionNotFound
 from junctor.sql.store import Store
 from tests.helpers.objects import add, edit, remove
-from tests.helpers.remote_end import RemoteEnd, eventually
+from tests.helpers.remote_end import RemoteEnd
+from tests.helpers.waiting import eventually
 
 KIND, NAME = "outgoing_websocket", "My WSX Outconn"
 

@@ -329,6 +329,13 @@ class TestRotation:
         gone = make_jwt(make, signing_key="", context=worker(Keyring.load(path)))
         assert both_ways(gone, later)
         assert not both_ways(gone, issued)
+        # A worker that goes on has its keys from the file as soon as it meets one that it does not know; what it remembers ends then.
+        assert both_ways(first, issued)
+        path.write_text(new_key_line() + new)
+        newest = make_jwt(make, signing_key="", context=worker(Keyring.load(path)))
+        assert both_ways(first, newest.issue())
+        assert both_ways(first, later)
+        assert not both_ways(first, issued)
 
     def test_a_token_is_of_one_definition_though_another_has_the_same_user(self, make: Make) -> None:
         mine, other = make_jwt(make, signing_key=""), make_jwt(make, signing_key="", id=8)

@@ -18,7 +18,7 @@ from junctor.sql.errors import StoreUnavailable
 from junctor.sql.store import Store
 from junctor.sql.tables.process import Worker
 from junctor.sql.tables.websocket import Lease as Row
-from tests.helpers.remote_end import eventually
+from tests.helpers.waiting import eventually
 
 NAME = "outconn.1"
 Make = Callable[[], "Member"]

@@ -9,7 +9,7 @@ import pytest
 
 from junctor.server.websocket import workers as module
 from junctor.server.websocket.workers import Workers
-from tests.helpers.remote_end import eventually
+from tests.helpers.waiting import eventually
 
 
 @pytest.fixture
@@ -24,9 +24,9 @@ def test_a_greenlet_that_is_done_does_the_next_job(workers: Workers) -> None:
     seen: list[object] = []
     for number in range(3):
         workers.begin(lambda given: seen.append((given, gevent.getcurrent())), number)
-        eventually(lambda number=number: len(seen) == number + 1)  # type: ignore[misc]
-    assert [given for given, _ in seen] == [0, 1, 2]  # type: ignore[misc]
-    assert len({greenlet for _, greenlet in seen}) == 1  # type: ignore[misc]
+        eventually(lambda number=number: len(seen) == number + 1)
+    assert [given for given, _ in seen] == [0, 1, 2]
+    assert len({greenlet for _, greenlet in seen}) == 1
 
 
 def test_jobs_that_take_long_have_greenlets_of_their_own(
