@@ -65,6 +65,7 @@ setup(
             "coverage>=7.11",
             "hypothesis>=6.170",
             "import-linter>=2.5",
+            "kombu>=5.6",
             "mypy>=2.4",
             "pytest>=9.2",
             "ruff>=0.17.5",

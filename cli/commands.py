@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-SECTIONS: Final = ("Quickstart", "Processes", "Services", "Configuration", "WebSockets", "Maintenance")
+SECTIONS: Final = (
+    "Quickstart",
+    "Processes",
+    "Services",
+    "Configuration",
+    "WebSockets",
+    "Publish/subscribe",
+    "Maintenance",
+)
 
 
 class Entry(NamedTuple):
@@ -50,6 +58,16 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     ),
     "disconnect-websocket-client": Entry(
         "websocket_clients:disconnect_client", "WebSockets", "Closes the connection of a WebSocket client."
+    ),
+    "pubsub": Entry(
+        "pubsub:pubsub",
+        "Publish/subscribe",
+        "Messages of publish/subscribe: publish, pull, browse, explain, replay.",
+    ),
+    "chaos": Entry(
+        "chaos.command:chaos",
+        "Maintenance",
+        "Verifies that publish/subscribe keeps its promises while things fail.",
     ),
     "odb": Entry("odb:odb", "Maintenance", "The schema of the object database: check, upgrade, downgrade."),
     "secret": Entry("secret:secret", "Maintenance", "Secrets of objects, and the keys that encrypt them."),

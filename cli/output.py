@@ -19,6 +19,19 @@ def print_json(data: Any) -> None:
     click.echo(json.dumps(data, indent=2, ensure_ascii=False, default=str))
 
 
+def print_json_line(data: Any) -> None:
+    """Writes ``data`` as JSON on one line: one of many that a program reads as they come."""
+    click.echo(json.dumps(data, ensure_ascii=False, default=str))
+
+
+def print_data(data: Any) -> None:
+    """Writes what somebody else has sent: text without what could command a terminal, anything else as JSON."""
+    if isinstance(data, str):
+        click.echo(visible(data))
+    else:
+        print_json(data)
+
+
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Writes an aligned table; on a terminal it fits the window, elsewhere each row is one line."""
     from rich import box  # 40 ms, which only tables pay

@@ -17,7 +17,14 @@ from junctor.server.channels.rest import REQUESTS, read_body
 from junctor.server.channels.router import NotAllowed
 from junctor.server.service.call import new_cid
 from junctor.server.websocket import relay, upgrade
-from junctor.sql.errors import Forbidden, MethodNotAllowed, ResourceNotFound, ServiceUnavailable, Unauthorized
+from junctor.sql.errors import (
+    CredentialsRefused,
+    Forbidden,
+    MethodNotAllowed,
+    ResourceNotFound,
+    ServiceUnavailable,
+    Unauthorized,
+)
 
 if TYPE_CHECKING:
     from gevent.event import Event
@@ -136,7 +143,7 @@ class Responder:
                 exc_info=error,
                 extra={"cid": cid},
             )
-        elif isinstance(error, Unauthorized) and channel is not None:
+        elif isinstance(error, Unauthorized | CredentialsRefused) and channel is not None:
             context.metrics.counter("junctor_logins_refused_total", channel=channel.name).inc()
         shape = (channel.error_format if channel else "") or (
             context.cluster.error_format if context.is_loaded else ""

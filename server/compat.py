@@ -79,6 +79,7 @@ _EXCEPTIONS: Final[dict[str, Any]] = {
     "InternalServerError": errors.InternalServerError,
     "MethodNotAllowed": errors.MethodNotAllowed,
     "NotFound": errors.ResourceNotFound,
+    "RemoteCallFailed": errors.RemoteCallFailed,
     "Reportable": errors.RequestRefused,
     "ServiceUnavailable": errors.ServiceUnavailable,
     "TooManyRequests": errors.TooManyRequests,

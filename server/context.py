@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from junctor.server.channels.rest import RestChannel
     from junctor.server.outgoing.facade import Outgoing
     from junctor.server.outgoing.websocket_live import Links
+    from junctor.server.pubsub.broker import Broker
     from junctor.server.runtime.cluster import ClusterSettings
     from junctor.server.runtime.registry import Registry
     from junctor.server.runtime.status import WorkerStatus
@@ -61,6 +62,7 @@ class Context:
     tokens: Tokens = field(init=False)
     wsx: WSX = field(init=False)
     websockets: Endpoints = field(init=False)
+    pubsub: Broker = field(init=False)
 
     @property
     def out(self) -> Outgoing:

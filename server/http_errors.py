@@ -94,7 +94,7 @@ def is_fault(error: BaseException) -> bool:
 
 
 def _headers(error: errors.RequestRefused) -> dict[str, str]:
-    if isinstance(error, errors.Unauthorized):
+    if isinstance(error, errors.Unauthorized | errors.CredentialsRefused):
         return {"WWW-Authenticate": error.challenge}
     if isinstance(error, errors.MethodNotAllowed) and error.allowed:
         return {"Allow": ", ".join(error.allowed)}

@@ -15,6 +15,7 @@ from junctor.server.channels.router import Router
 from junctor.server.metrics import Histogram
 from junctor.server.outgoing.facade import Outgoing
 from junctor.server.outgoing.websocket_live import Links
+from junctor.server.pubsub.broker import Broker
 from junctor.server.runtime.accepting import Accepting
 from junctor.server.runtime.lease import Leases
 from junctor.server.runtime.registry import Registry
@@ -67,6 +68,8 @@ class Worker:
         """Makes readiness fail, so that load balancers send no more requests, and begins to disconnect WebSocket clients."""
         self._context.not_ready = "The server is stopping."
         self._context.websockets.drain()
+        if hasattr(self._context, "pubsub"):
+            self._context.pubsub.drain()
 
     def stop(self) -> None:
         """Ends everything that the worker does by itself; calls that are under way are finished by then."""
@@ -81,6 +84,7 @@ class Worker:
             context.tokens.revoked.stop()
             if unfinished := context.invoker.stop(ASYNC_CALLS_TIMEOUT):
                 log.warning("%d asynchronous calls were stopped before they had finished.", unfinished)
+            context.pubsub.stop()
             context.links.stop()
             context.relay.stop()
             if self._rows is not None:
@@ -139,6 +143,7 @@ class Worker:
             context.tokens = Tokens(context.store, self._announce)
             context.websockets.abandon()
             context.invoker = Invoker(context.services, context, InvokerSettings(metrics=self._measured))
+            context.pubsub = Broker(context)
             context.registry = Registry(context)
             context.router = Router()
             _require_keys(context.store)
@@ -148,6 +153,8 @@ class Worker:
             context.registry.load(context.store.snapshot())
         except BaseException:
             engine.dispose()
+            if hasattr(context, "pubsub"):
+                context.pubsub.engine.dispose()
             raise
         registry = context.registry
         context.status = WorkerStatus(
@@ -165,6 +172,7 @@ class Worker:
         )
         context.listener.start()
         context.links.start()
+        context.pubsub.start()
         context.tokens.revoked.start()
         gc.freeze()
 

@@ -48,7 +48,7 @@ class Reader(Protocol):
     """What a type's own check may look up: the objects as the transaction sees them."""
 
     def others(self, kind: str, exclude_id: int | None, **equal: Any) -> Iterable[Mapping[str, Any]]:
-        """The objects of a type, except one, that have these values in these fields."""
+        """The objects of a type, except one, that have these values in these fields; references are given by id, or by name."""
 
 
 class Base(DeclarativeBase):
@@ -95,6 +95,12 @@ class Object(Base):
         """What is wrong with a whole object beyond its single fields; ``values`` are complete and checked one by one."""
         del values, reader, object_id
         return ()
+
+    @classmethod
+    def generated(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Values of read-only fields that a new object with these ``values`` gets, unless the server gives others."""
+        del values
+        return {}
 
 
 SYSTEM_COLUMNS = ("id", "version", "is_internal", "owner")

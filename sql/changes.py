@@ -42,8 +42,12 @@ class Change:
 
 
 def lock_version(connection: Connection, cluster_id: int) -> int:
-    """The current version, held against every other writer until the transaction ends."""
-    statement = select(ClusterRow.config_version).where(ClusterRow.id == cluster_id).with_for_update()
+    """The current version, held against every other writer until the transaction ends.
+
+    The row's key is not locked, so rows that only refer to the cluster can be inserted meanwhile, as with messages.
+    """
+    statement = select(ClusterRow.config_version).where(ClusterRow.id == cluster_id)
+    statement = statement.with_for_update(key_share=True)
     return connection.execute(statement).scalar_one()
 
 

@@ -32,10 +32,10 @@
     +-- NotInTime               what was waited for did not happen in time
     +-- ClientGone              the client closed its connection before it had the whole response
     +-- RequestRefused          a client's request is answered with an HTTP status of its own
-        +-- BadRequest 400, Unauthorized 401, Forbidden 403, MethodNotAllowed 405, NotAcceptable 406,
+        +-- BadRequest 400, Unauthorized 401, Forbidden 403 (CredentialsRefused), MethodNotAllowed 405, NotAcceptable 406,
             ResourceNotFound 404, RequestTimeout 408, Conflict 409, PayloadTooLarge 413, UriTooLong 414,
             ExpectationFailed 417, UpgradeRequired 426, TooManyRequests 429, HeadersTooLarge 431, InternalServerError 500,
-            ServiceUnavailable 503
+            ServiceUnavailable 503; DuplicateMessage is a BadRequest: a message of this id is stored already
 
 The docstring of a class is its message when none is given.  ``server/http_errors.py`` maps them to HTTP.
 """
@@ -289,6 +289,21 @@ class Forbidden(RequestRefused):
     """You may not do this."""
 
     status = 403
+
+
+class CredentialsRefused(Forbidden):
+    """You are not authorized to access this resource.
+
+    What publish/subscribe answers to wrong credentials, as Zato does; ``challenge`` is the value of WWW-Authenticate.
+    """
+
+    def __init__(self, cid: str = "", msg: object = "", challenge: str = "zato") -> None:
+        self.challenge = challenge
+        super().__init__(cid, msg or "You are not authorized to access this resource.")
+
+
+class DuplicateMessage(BadRequest):
+    """Duplicate msg_id."""
 
 
 class MethodNotAllowed(RequestRefused):

@@ -43,7 +43,8 @@ class Transaction:
         """
         cls = base.kind_class(kind)
         given = given_fields(cls, data)
-        complete = {name: given.get(name) for name in base.declared(cls)} | _own(cls, system)
+        complete = {name: given.get(name) for name in base.declared(cls)}
+        complete |= {**cls.generated(complete), **_own(cls, system)}
         values = self._checked(cls, complete, object_id=None)
         if find_id(self.connection, self.cluster_id, name_space(cls), values["name"]) is not None:
             raise AlreadyExists(cls.label, values["name"])
@@ -131,6 +132,9 @@ class Transaction:
         """The objects of a type but the excluded one, with these values in these fields; see ``base.Reader``."""
         cls = base.kind_class(kind)
         columns = base.columns(cls)
+        for name, target in base.references(cls).items():
+            if isinstance(equal.get(name), str):
+                equal[name] = self._reference(target, equal[name])
         where = [
             columns["cluster_id"] == self.cluster_id,
             *(columns[name] == value for name, value in equal.items()),

@@ -7,7 +7,8 @@
 #   ./tests/run.sh PATH...    these tests alone (arguments of pytest)
 #   ./tests/run.sh lock       writes deploy/constraints.txt anew, with the newest versions that setup.py allows
 #
-# It exits with 0 only if everything is well; the last line is 'N passed, N failed', what failed is above it.
+# It exits with 0 only if everything is well; the last line is 'N passed, N failed', what failed is above it.  Tests that wait more than
+# they compute run in several suites at once, behind the linters and the unit tests; their output is in .tests/, and shown at the end.
 # Environment: PYTHON (default python3), PIP_* as pip has them, JUNCTOR_TESTS_TIMEOUT (default 1200 seconds for everything),
 # JUNCTOR_TEST_ODB_URL (another PostgreSQL than the embedded one), HYPOTHESIS_PROFILE=explore (look for new examples).
 set -euo pipefail
@@ -23,6 +24,8 @@ DEADLINE=$(($(date +%s) + ${JUNCTOR_TESTS_TIMEOUT:-1200}))
 STEP=0
 TOTAL=2
 FAILED=()
+SUITES=()
+SUITE_PIDS=()
 
 # shellcheck source=deploy/python_venv.sh
 source deploy/python_venv.sh
@@ -114,11 +117,59 @@ types() {
   return "$status"
 }
 
-# tests NAME ARGUMENT...: pytest, with its results in .tests/NAME.xml and its coverage.
+# tests NAME ARGUMENT...: pytest, with its results in .tests/NAME.xml.
 tests() {
-  local name=$1
-  shift
-  limited "$BIN/python" -m coverage run -m pytest -q --junit-xml="$OUT/$name.xml" "$@"
+  limited "$BIN/python" -m pytest -q --junit-xml="$OUT/$1.xml" "${@:2}"
+}
+
+# measured NAME ARGUMENT...: the same, with coverage, which makes tests several times slower.
+measured() {
+  limited "$BIN/python" -m coverage run -m pytest -q --junit-xml="$OUT/$1.xml" "${@:2}"
+}
+
+# begin SUITE ARGUMENT...: pytest in the background, with its output in .tests/SUITE.log.
+# Without env it would ignore SIGINT, as everything does that a script starts in the background.
+begin() {
+  env --default-signal=INT timeout --foreground --signal=INT --kill-after=60 $((DEADLINE - $(date +%s))) \
+    "$BIN/python" -m pytest -q --junit-xml="$OUT/$1.xml" "${@:2}" >"$OUT/$1.log" 2>&1 &
+  SUITES+=("$1")
+  SUITE_PIDS+=($!)
+}
+
+# begin_suites: everything but the quick tests and those that are measured, in suites that take about as long as each other.
+# Each has stores and a cluster of its own.  What belongs to no other suite is in the last one.
+begin_suites() {
+  begin end_to_end tests/end_to_end
+  begin servers tests/integration/server tests/integration/websocket tests/contract
+  begin chaos tests/chaos tests/integration/http_worker
+  begin others tests --ignore=tests/style --ignore=tests/unit --ignore=tests/bench --ignore=tests/end_to_end \
+    --ignore=tests/integration/server --ignore=tests/integration/websocket --ignore=tests/contract --ignore=tests/chaos \
+    --ignore=tests/integration/http_worker --ignore=tests/integration/sql
+}
+
+# end_suites: shows what they have come to, one after another.
+end_suites() {
+  local number status=0
+  measured sql tests/integration/sql || status=1
+  for number in "${!SUITES[@]}"; do
+    wait "${SUITE_PIDS[number]}" || status=1
+    say "${SUITES[number]}:" "$(cat "$OUT/${SUITES[number]}.log")"
+  done
+  SUITES=() SUITE_PIDS=()
+  return "$status"
+}
+
+# stop_suites: they are told to end, and do so in good order; nothing of them counts.
+stop_suites() {
+  local number
+  for number in "${!SUITES[@]}"; do
+    kill -INT "${SUITE_PIDS[number]}" 2>/dev/null || true
+  done
+  for number in "${!SUITES[@]}"; do
+    wait "${SUITE_PIDS[number]}" || true
+    rm -f "$OUT/${SUITES[number]}.xml"
+  done
+  SUITES=() SUITE_PIDS=()
 }
 
 coverage_report() {
@@ -139,6 +190,14 @@ lints() {
 
 quick_tests() {
   step "unit tests" tests unit tests/style tests/unit
+}
+
+# quick_tests_with_coverage: the same tests, those of what coverage is demanded of with it.
+quick_tests_with_coverage() {
+  local folders=(tests/unit/sql tests/unit/security) status=0
+  tests unit tests/style tests/unit "${folders[@]/#/--ignore=}" || status=1
+  measured unit_measured "${folders[@]}" || status=1
+  return "$status"
 }
 
 # not_begun: the end of a run that has no Python to report with.
@@ -169,12 +228,15 @@ case ${1:-all} in
   lint) lints ;;
   unit) lints; quick_tests || true ;;
   all)
+    trap stop_suites EXIT
+    begin_suites
     lints
-    if quick_tests; then
-      step "all other tests" tests other tests --ignore=tests/style --ignore=tests/unit --ignore=tests/bench || true
+    if step "unit tests" quick_tests_with_coverage; then
+      step "all other tests" end_suites || true
       step "coverage" coverage_report || true
     else
-      say "All other tests and coverage were not run: the unit tests come first."
+      stop_suites
+      say "All other tests were stopped, and coverage was not looked at: the unit tests come first."
     fi
     ;;
   *) step "tests" tests chosen "$@" || true ;;

@@ -19,6 +19,7 @@ from junctor_client.errors import (
     TooManyRequests,
     Unauthorized,
 )
+from junctor_client.pubsub import Subscription
 from junctor_client.response import Response
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "Response",
     "ServerError",
     "ServiceUnavailable",
+    "Subscription",
     "Timeout",
     "TooManyRequests",
     "Unauthorized",

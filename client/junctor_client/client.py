@@ -12,6 +12,7 @@ import requests
 
 from junctor_client import retry
 from junctor_client.payload import encode
+from junctor_client.pubsub import PubSub
 from junctor_client.response import Response, read
 from junctor_client.transport import Request, Transport
 
@@ -66,6 +67,11 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def pubsub(self) -> PubSub:
+        """Publish/subscribe with the credentials of this client."""
+        return PubSub(self)
 
     def close(self) -> None:
         """Close the connections; a later call makes new ones."""

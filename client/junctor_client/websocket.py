@@ -11,7 +11,8 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-from junctor_client.errors import ClientError
+from junctor_client.errors import BadRequest, ClientError, ConnectionFailed, Timeout
+from junctor_client.pubsub import DUPLICATE, new_msg_id
 
 try:
     from junctor_client.websocket_link import Callbacks, Link
@@ -21,11 +22,13 @@ except ModuleNotFoundError as error:
     raise ImportError("The WebSocket client needs: pip install 'junctor-client[websocket]'") from error
 from junctor_client.websocket_messages import Message
 from junctor_client.websocket_session import Settings
+from junctor_client.websocket_subscriptions import PUBLISH, Wanted, answer_field
 
 __all__ = ["Message", "WebSocketClient"]
 
 MAX_MESSAGE_SIZE = 10 * 1024 * 1024
 
+_PAUSE = 0.05  # seconds in which a session that was lost is known to be
 _GRACE = 1.0  # seconds that an attempt which takes too long has to say so itself
 
 
@@ -71,6 +74,7 @@ class WebSocketClient:
         _check_address(address)
         self.address, self.timeout = address, timeout
         self.client_id = client_id or uuid4().hex
+        self._is_named = bool(client_id)
         self._settings = Settings(
             address,
             username,
@@ -151,8 +155,81 @@ class WebSocketClient:
         data = {"service": name, "request": {} if request is None else request}
         return self.invoke(data, timeout=timeout)
 
+    def publish(
+        self, topic: str, data: Any, *, msg_id: str = "", timeout: float | None = None, **options: Any
+    ) -> str:
+        """The id of a message, once it is stored for all subscribers to a topic.
+
+        Arguments are those of ``PubSub.publish``, errors those of ``invoke``.  If the connection is lost before the answer, the message is
+        sent again over the next one, with the same id, for as long as ``timeout`` allows: it is stored once.
+        """
+        request = {**options, "topic_name": topic, "data": data, "msg_id": msg_id or new_msg_id()}
+        end = time.monotonic() + (self.timeout if timeout is None else timeout)
+        while True:
+            session = self._own_link(is_for_call=True).session(max(0.0, end - time.monotonic()))
+            try:
+                answer = session.call(
+                    {"service": PUBLISH, "request": request}, max(0.0, end - time.monotonic())
+                )
+                return str(answer_field(answer, "msg_id"))
+            except BadRequest as error:
+                if not str(error.details).startswith(DUPLICATE):
+                    raise
+                return str(request["msg_id"])
+            except ConnectionFailed as error:
+                if isinstance(error, Timeout) or not self._reconnect:
+                    raise
+            time.sleep(_PAUSE)
+
+    def subscribe(
+        self,
+        topic: str,
+        on_message: Callable[[Message], Any] | None = None,
+        *,
+        sub_key: str = "",
+        batch_size: int | None = None,
+        timeout: float | None = None,
+    ) -> str:
+        """The key of a subscription to a topic, through a channel of ``helpers.web-sockets-gateway``.
+
+        ``on_message`` is called with each delivery, a ``Message`` whose ``data`` is a list of up to ``batch_size`` messages; without it,
+        the client's own is.  When it returns, they are acknowledged; when it raises, they come again, with a higher ``delivery_count``.
+
+        A client, by its ``client_id``, has one subscription to a topic, and takes it up again by itself over each new connection: what is
+        published meanwhile waits for it.  Only one process at a time should use a ``client_id``; whoever has connected last gets the
+        messages.  ``sub_key`` is for taking up a subscription that was made in another way.
+
+        Errors are those of ``invoke``; ``ValueError`` is for a client without an id, or without an ``on_message``.
+        """
+        if not self._is_named and not sub_key:
+            raise ValueError(
+                "Who subscribes needs a client_id: without one, nobody would find its queue again."
+            )
+        if on_message is None and self._callbacks.on_message is None:
+            raise ValueError("There is no on_message to be called with what is published.")
+        options: dict[str, Any] = {"reuse": True, "unsub_on_wsx_close": False, "ack_mode": "explicit"}
+        if batch_size is not None:
+            options["delivery_batch_size"] = batch_size
+        limit = self.timeout if timeout is None else timeout
+        link = self._own_link(is_for_call=True)
+        return link.subscriptions.subscribe(
+            link.session(limit), Wanted(topic, on_message, options, sub_key), limit
+        )
+
+    def unsubscribe(self, topic: str, *, timeout: float | None = None) -> None:
+        """Ends the subscription to a topic, with all that waits in its queue.
+
+        Errors are those of ``invoke``; ``ValueError`` is for a topic that this client has not subscribed to.
+        """
+        limit = self.timeout if timeout is None else timeout
+        link = self._own_link(is_for_call=True)
+        link.subscriptions.unsubscribe(link.session(limit), topic, limit)
+
     def close(self) -> None:
-        """Close the connection and make no other; a later call or ``connect`` makes a new one."""
+        """Close the connection and make no other; a later call or ``connect`` makes a new one.
+
+        The queues of its subscriptions stay, and fill; to receive again, subscribe again.
+        """
         with self._lock:
             link, self._link = self._link, None
         if link is not None and self._process == os.getpid():

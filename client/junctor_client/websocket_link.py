@@ -15,6 +15,7 @@ from typing import Any
 from junctor_client.errors import ClientError, ConnectionFailed, Timeout
 from junctor_client.websocket_messages import Message
 from junctor_client.websocket_session import Session, Settings
+from junctor_client.websocket_subscriptions import Subscriptions
 
 MAX_WAITING = 1000  # messages that wait for ``on_message``: then no more are read, and the server has to wait
 FIRST_WAIT, LAST_WAIT = 0.25, 30.0  # seconds between attempts to connect
@@ -33,9 +34,13 @@ class Callbacks:
 
 
 class Link:
-    """Keeps a session for as long as it is not closed: with ``reconnect``, for ever, without it, the first one alone."""
+    """Keeps a session for as long as it is not closed: with ``reconnect``, for ever, without it, the first one alone.
+
+    ``subscriptions`` are restored over each session.
+    """
 
     def __init__(self, settings: Settings, callbacks: Callbacks, *, reconnect: bool) -> None:
+        self.subscriptions = Subscriptions(settings.timeout)
         self._settings, self._callbacks, self._reconnect = settings, callbacks, reconnect
         self._changed = threading.Condition()
         self._session: Session | None = None
@@ -83,6 +88,7 @@ class Link:
     def close(self) -> None:
         """Closes the session, and makes no other.  What is under way in a callback goes on."""
         self._stopping.set()
+        self.subscriptions.stop()
         session = self._session
         if session is not None:
             session.close()
@@ -138,6 +144,7 @@ class Link:
         if self._stopping.is_set():
             session.close()  # by somebody who could not know of it yet
         log.info("Connected to %s", self._settings.address)
+        self.subscriptions.restore(session)
         if self._callbacks.on_connect is not None:
             self._put(self._callbacks.on_connect)
         try:
@@ -162,15 +169,30 @@ class Link:
             self._put(lambda: on_close(code, reason))
 
     def _answer(self, session: Session, message: Message) -> None:
-        """Sends what the callback makes of a message.  If that fails nothing is sent, so that the server knows."""
-        if self._callbacks.on_message is None:
+        """Sends what the callback makes of a message.  If that fails, a request has no answer, and a delivery is rejected."""
+        on_message = self.subscriptions.callback(message) or self._callbacks.on_message
+        if on_message is None:
             log.warning("Message %s was not answered: there is no on_message.", message.id)
             return
-        result = self._callbacks.on_message(message)
+        if message.is_delivery and session.is_over:
+            return  # it comes again over the next session: nobody would hear of it now
+        try:
+            result = on_message(message)
+        except Exception:
+            self._reject(session, message)
+            raise
         try:
             session.respond(message, result)
         except ConnectionFailed as error:
             log.warning("Message %s could not be answered: %s", message.id, error)
+
+    def _reject(self, session: Session, message: Message) -> None:
+        """Has a delivery come again, as soon as the server thinks fit; a request that fails has no answer."""
+        if message.is_delivery:
+            try:
+                session.respond(message, {"nack": True})
+            except ConnectionFailed:
+                log.debug("Message %s was not rejected: the connection is over.", message.id)
 
     def _put(self, job: Callable[[], object] | None, *, is_last: bool = False) -> None:
         """Has something done by the thread of callbacks, waiting for room, unless the link is being closed."""

@@ -12,7 +12,7 @@ from uuid import uuid4
 from junctor_client.errors import HTTPError, InvalidResponse, for_status
 from junctor_client.payload import encode
 
-_REFUSED = "zwsx.merr"
+_REFUSED, _DELIVERY = "zwsx.merr", "zwsx.psrq"
 _FORBIDDEN = 403
 _FIRST_ERROR = 300
 
@@ -21,13 +21,16 @@ _FIRST_ERROR = 300
 class Message:
     """What the server sends of its own accord: a request of a service, or what was published to a topic.
 
-    ``ctx`` is what it says beside the data; ``timestamp`` is in ISO 8601, UTC.
+    ``ctx`` is what it says beside the data; ``timestamp`` is in ISO 8601, UTC.  If it is a delivery of publish/subscribe, ``data`` is a
+    list of what was published, in its order: dictionaries with ``msg_id``, ``topic_name``, ``data``, ``delivery_count``, ``priority``,
+    ``pub_time_iso`` and more.
     """
 
     id: str
     timestamp: str
     data: Any = field(repr=False)
     ctx: Mapping[str, Any] = field(repr=False)
+    is_delivery: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,8 @@ def parse(text: str | bytes) -> Message | Reply | Refusal:
             # It could not be told what it answers, since what was sent had no id: nothing of ours.
             return Refusal(int(status), str(meta.get("error_message") or ""))
         ctx = meta.get("ctx") or {}
-        return Message(str(meta["id"]), str(meta.get("timestamp") or ""), data, ctx)
+        is_delivery = meta.get("msg_type") == _DELIVERY
+        return Message(str(meta["id"]), str(meta.get("timestamp") or ""), data, ctx, is_delivery)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise InvalidResponse("A message is not what WebSocket channels send", details=str(error)) from None
 

@@ -81,6 +81,11 @@ class Session:
             connection.close()
             raise
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing comes any more."""
+        return self._is_over
+
     def call(self, data: Any, timeout: float, *, waited: float = 0) -> Any:
         """What the channel's service returns, within ``timeout`` seconds, some of which were waited already.
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from junctor.server.admin import cluster, deploy, enmasse, jwt, links, websocket
+from junctor.server.admin import cluster, deploy, enmasse, jwt, links, pubsub, pubsub_dead_letters, websocket
 from junctor.server.admin.objects import object_services
 from junctor.server.admin.service import AdminService
 from junctor.server.channels.rest import encode
+from junctor.server.pubsub import durable, pubapi, rest_channels, wsx_services
 from junctor.server.service.base import Service
 from junctor.server.service.info import describe
 from junctor.server.service.naming import OWN_PREFIXES
@@ -122,6 +123,11 @@ def builtin_services() -> Iterator[type[Service]]:
     yield from (enmasse.Export, enmasse.Import, enmasse.Schema)
     yield links.GetState
     yield from websocket.SERVICES
+    yield from pubapi.SERVICES
+    yield from wsx_services.SERVICES
+    yield from pubsub.SERVICES
+    yield from pubsub_dead_letters.SERVICES
+    yield durable.RunDurably
     yield from jwt.SERVICES
     yield from object_services()
 
@@ -143,6 +149,7 @@ CHANNELS: dict[str, dict[str, Any]] = {
         "merge_url_params_req": False,
     },
     **jwt.CHANNELS,
+    **rest_channels.CHANNELS,
 }
 
 
@@ -196,9 +203,12 @@ def create_builtin(transaction: Transaction, impl_names: dict[str, str]) -> None
     for name, fields in CHANNELS.items():
         if transaction.find("channel_rest", name) is None:
             transaction.create("channel_rest", fields | {"name": name}, system=internal)
+    rest_channels.create_objects(transaction)
+    durable.create_objects(transaction)
 
 
 def _missing(store: Store, impl_names: dict[str, str]) -> bool:
     have = {item.name for item in store.find("service", internal=True).objects}
     channels = {item.name for item in store.find("channel_rest", internal=True).objects}
-    return not (have.issuperset(impl_names) and channels.issuperset(CHANNELS))
+    objects = rest_channels.has_objects(store) and durable.has_objects(store)
+    return not (objects and have.issuperset(impl_names) and channels.issuperset(CHANNELS))

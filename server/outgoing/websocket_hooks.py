@@ -17,6 +17,10 @@ from junctor.server.websocket.client_messages import ServerMessage
 
 MAX_WAITING: Final = 1_000  # messages of a connection that wait for its hook
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
+NO_HOOK_DELAY, FULL_DELAY = (
+    30.0,
+    5.0,
+)  # seconds after which a delivery may come again that could not be handled
 CONNECT, MESSAGE, CLOSE = (
     WEB_SOCKET.OUT_MSG_TYPE.CONNECT,
     WEB_SOCKET.OUT_MSG_TYPE.MESSAGE,
@@ -78,7 +82,7 @@ class Hooks:
         self._has_room = Event()
         self._has_room.set()
         self._greenlet: gevent.Greenlet | None = None
-        self._is_stopped = self._is_full = False
+        self._is_stopped = self._is_warned = False
         self.runs(invoke, has_hook)
 
     def runs(self, invoke: RunsHook, has_hook: Callable[[str], bool]) -> None:
@@ -104,8 +108,9 @@ class Hooks:
     def message(self, session: Session, incoming: Incoming) -> None:
         """Tells of a message.
 
-        What the hook answers is sent to the remote end; when it fails, nothing is.  When too much waits, messages of Zato are dropped
-        without an answer, since responses to calls are read by who calls this, and those of others wait for room.
+        What the hook answers is sent to the remote end, which acknowledges a delivery of publish/subscribe.  When the hook fails, a
+        delivery is rejected, to come again, and nothing else is answered.  When too much waits, messages of Zato are dropped in the
+        same way, since responses to calls are read by who calls this, and those of others wait for room.
         """
         message = incoming.message
         if not self._has_hook(MESSAGE):
@@ -115,7 +120,7 @@ class Hooks:
         if isinstance(message, ServerMessage):
             data = IncomingMessage(message.id, message.timestamp, message.data, message)
             if not self._has_room.is_set():
-                self._drop(message)
+                self._drop(session, incoming, message)
                 return
         self._has_room.wait()
         self._tell(_Waiting(HookContext(MESSAGE, data=data), incoming.size, session, incoming))
@@ -132,20 +137,32 @@ class Hooks:
             greenlet.kill(block=False)
 
     def _answer_unread(self, session: Session, incoming: Incoming) -> None:
-        """A caller gets the answer that Zato gives without a hook; a delivery is not acknowledged, for nobody has it."""
+        """A caller gets the answer that Zato gives without a hook; a delivery is rejected, for nobody has it."""
         message = incoming.message
-        if isinstance(message, ServerMessage) and not incoming.is_delivery:
+        if not isinstance(message, ServerMessage):
+            return
+        if incoming.is_delivery:
+            self._warn(message, "there is no hook on_message, and it is not acknowledged")
+            self._reject(session, incoming, NO_HOOK_DELAY)
+        else:
             session.respond(message.id, None)
 
-    def _drop(self, message: ServerMessage) -> None:
-        if not self._is_full:
-            self._is_full = True
-            log.warning(
-                "Outgoing WebSocket connection %r: %d messages wait for the hook; %r and what follows is not answered.",
-                self.name,
-                len(self._waiting),
-                message.id,
-            )
+    def _drop(self, session: Session, incoming: Incoming, message: ServerMessage) -> None:
+        waiting = len(self._waiting)
+        self._warn(message, f"{waiting} messages wait for the hook, and it and what follows is not handled")
+        self._reject(session, incoming, FULL_DELAY)
+
+    def _warn(self, message: ServerMessage, what: str) -> None:
+        """Once, until the hook has told of all that waits."""
+        if not self._is_warned:
+            self._is_warned = True
+            log.warning("Outgoing WebSocket connection %r: message %r: %s.", self.name, message.id, what)
+
+    def _reject(self, session: Session, incoming: Incoming, delay: float | None = None) -> None:
+        """A delivery that nobody has handled comes again, after ``delay`` seconds or as the remote end thinks fit."""
+        if incoming.is_delivery and isinstance(incoming.message, ServerMessage):
+            answer = {"nack": True} if delay is None else {"nack": True, "delay": delay}
+            session.respond(incoming.message.id, answer)
 
     def _tell(self, item: _Waiting) -> None:
         if self._is_stopped or not self._has_hook(item.ctx.type):
@@ -171,14 +188,23 @@ class Hooks:
                 self._look_for_room()
                 self._handle(item)
                 if not self._waiting:
-                    self._is_full = False
+                    self._is_warned = False
         finally:
             self._greenlet = None
 
     def _handle(self, item: _Waiting) -> None:
         session, incoming = item.session, item.incoming
-        if session is not None and session.is_over and incoming is not None and incoming.is_delivery:
+        if session is None or incoming is None:
+            self._run_hook(item)
+            return
+        if incoming.is_delivery and (session.is_over or not session.takes_messages):
             return  # it comes again, over the next connection: its acknowledgement would reach nobody
+        if not self._run_hook(item):
+            self._reject(session, incoming)
+
+    def _run_hook(self, item: _Waiting) -> bool:
+        """Whether the hook did not fail; then what it returned has been sent as the answer, if there is to be one."""
+        session, incoming = item.session, item.incoming
         try:
             answer = self._invoke(item.ctx, incoming)
             if session is not None and incoming is not None and isinstance(incoming.message, ServerMessage):
@@ -190,3 +216,5 @@ class Hooks:
             log.exception(
                 "The hook on_%s of outgoing WebSocket connection %r failed.", item.ctx.type, self.name
             )
+            return False
+        return True

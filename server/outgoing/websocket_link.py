@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import monotonic
@@ -18,7 +18,7 @@ from junctor.server.outgoing.reconnect import Pause
 from junctor.server.outgoing.websocket_hooks import Hooks
 from junctor.server.outgoing.websocket_metrics import ERROR, FAILED, OK, TIMEOUT, LinkMetrics
 from junctor.server.outgoing.websocket_session import Incoming, LinkSettings, Session, frame, open_session
-from junctor.server.outgoing.websocket_subscriptions import Subscriptions
+from junctor.server.outgoing.websocket_subscriptions import Known, Subscriptions, end_all
 from junctor.server.runtime.lease import Lease, Leases
 from junctor.server.service.link import onward
 from junctor.server.websocket.client_messages import Client, ServerMessage
@@ -98,7 +98,7 @@ class Link:
         self._session: Session | None = None
         self._lease: Lease | None = None
         self._subscriptions: Subscriptions | None = None
-        self._logged_topics: dict[str, str] = {}
+        self._known = Known()
         self._pause = Pause()
         self._is_given_up = self._is_stopped = self._was_connected = False
         self._wake = Event()
@@ -117,6 +117,8 @@ class Link:
             self._metrics.connected.set(0)
             self._metrics = LinkMetrics(self._around.metrics, settings.name)
             self._metrics.connected.set(self._session is not None)
+        if settings.remote != previous.remote:
+            self._known = Known()  # the subscriptions there are another cluster's business
         self._claim()
         self._is_given_up = False
         if settings.target != previous.target or settings.is_active != previous.is_active:
@@ -127,16 +129,27 @@ class Link:
                 self._greenlet = gevent.spawn(self._run)
         elif self._session is not None:
             self._session.adopt(settings)
+            if self._subscriptions is not None and self._session.client_id == self._owner_id:
+                self._subscriptions.change(settings.subscription_list)
+            elif settings.subscription_list:
+                self._end_subscriptions()  # the owner has other ones now
         self._wake.set()
 
-    def stop(self, timeout: float = STOP_TIMEOUT) -> None:
-        """Closes the connection and tells the hook so; calls may take ``timeout`` seconds more.  Blocks a few seconds longer, at most."""
+    def stop(self, timeout: float = STOP_TIMEOUT, *, for_good: bool = False) -> None:
+        """Closes the connection and tells the hook so; calls may take ``timeout`` seconds more.  Blocks a few seconds longer, at most.
+
+        ``for_good``: the connection is deleted, and its subscriptions end with it, if that can be said to the remote end now.
+        """
         self._is_stopped = True
         if self._greenlet is not None:
             self._greenlet.kill(block=False)
         lease, self._lease = self._lease, None
         session = self._session
         if session is not None:
+            self._end_subscriptions()
+            if for_good:
+                call = self._gateway(session, self.settings.timeout)
+                end_all(self.settings.name, call, self._known, timeout)
             self._let_go(session)
             session.join(timeout)
             session.kill()
@@ -297,20 +310,27 @@ class Link:
         self.hooks.connected()
         session.start()
         if self._is_owner and client == self._client:
-            self._subscribe(session)
+            self._subscribe(session, settings.subscription_list)
+        elif self._known.keys and not settings.subscription_list:
+            self._subscribe(session, ())  # this worker was the owner, and ends what there was
 
-    def _subscribe(self, session: Session) -> None:
+    def _subscribe(self, session: Session, topics: Sequence[str]) -> None:
+        """Sees to it that exactly these topics are subscribed to."""
+        call = self._gateway(session, self.settings.timeout)
+        self._subscriptions = Subscriptions(self.settings.name, topics, call, self._known)
+        self._subscriptions.start()
+
+    def _gateway(self, session: Session, timeout: float) -> Callable[[dict[str, Any]], Any]:
+        """Calls a service at the remote end, and returns its answer."""
         settings = self.settings
 
-        def call(data: dict[str, Any]) -> None:
-            answer = session.call(data, settings.timeout, onward(self._around.cluster))
+        def call(data: dict[str, Any]) -> Any:
+            answer = session.call(data, timeout, onward(self._around.cluster))
             if not answer.is_ok:
                 raise remote_error(settings, answer)
+            return answer.data
 
-        self._subscriptions = Subscriptions(
-            settings.name, settings.subscription_list, call, self._logged_topics
-        )
-        self._subscriptions.start()
+        return call
 
     def _end_subscriptions(self) -> None:
         if self._subscriptions is not None:

@@ -48,9 +48,9 @@ class Links:
             link.start()
 
     def remove(self, link: Link) -> None:
-        """Lets the calls of a link finish and closes it, all in a greenlet: nobody waits for that."""
+        """Ends the subscriptions of a link, lets its calls finish and closes it, all in a greenlet: nobody waits for that."""
         self._links.discard(link)
-        gevent.spawn(link.stop, MAX_DRAIN)
+        gevent.spawn(link.stop, MAX_DRAIN, for_good=True)
 
     def start(self) -> None:
         """Begins to connect; to be called once the worker is known to the cluster, which owners of leases must be."""

@@ -65,7 +65,12 @@ class LinkSettings:
     @property
     def target(self) -> tuple[Any, ...]:
         """What a connection is to, and for: when this changes, another one is made."""
-        return (self.address, self.is_zato, self.security_id, self.tls_verify, self.subscription_list)
+        return (self.address, self.is_zato, self.security_id, self.tls_verify)
+
+    @property
+    def remote(self) -> tuple[Any, ...]:
+        """Who is at the remote end, and who this one is there."""
+        return (self.address, self.security_id)
 
     def cleaned(self, text: str) -> str:
         """A message about the connection, of bounded length and without the query string of the address."""

@@ -21,6 +21,7 @@ MODULES = (
     "junctor.server.channels.websocket",
     "junctor.server.outgoing.rest_live",
     "junctor.server.outgoing.websocket_live",
+    "junctor.server.pubsub.live",
 )
 
 

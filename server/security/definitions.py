@@ -111,14 +111,7 @@ class BasicAuth(Definition):
 
     def given(self, environ: Mapping[str, Any]) -> bytes:
         """The decoded 'user:password' of the Authorization header."""
-        header: str = environ.get("HTTP_AUTHORIZATION", "")
-        scheme, _, token = header.partition(" ")
-        if scheme.lower() != "basic" or len(token) > MAX_CREDENTIALS:
-            return b""
-        try:
-            return b64decode(token.strip(), validate=True)
-        except (Base64Error, ValueError):
-            return b""
+        return basic_credentials(environ)
 
     def given_in_session(self, username: str, secret: str) -> bytes:
         """'user:password'; a user name with a colon would leave open where the password begins."""
@@ -130,7 +123,7 @@ class BasicAuth(Definition):
 
 
 class ApiKey(Definition):
-    """A key in a header of its own."""
+    """A key in a header of its own, which is ``variable`` in the WSGI environment."""
 
     kind = "security_api_key"
     type = "apikey"
@@ -140,14 +133,14 @@ class ApiKey(Definition):
         self.header: str = config["header"]
         self.key: str = config["key"].reveal()
         self.challenge = "zato-apikey"
-        self._name = f"HTTP_{self.header.upper().replace('-', '_')}"
-        if self._name in ("HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH"):
-            self._name = self._name.removeprefix("HTTP_")
+        self.variable = f"HTTP_{self.header.upper().replace('-', '_')}"
+        if self.variable in ("HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH"):
+            self.variable = self.variable.removeprefix("HTTP_")
         self._expect(self.key, self.key, self.header)
 
     def given(self, environ: Mapping[str, Any]) -> bytes:
         """The value of the header, as bytes."""
-        value: str = environ.get(self._name, "")
+        value: str = environ.get(self.variable, "")
         return b"" if len(value) > MAX_CREDENTIALS else value.encode("latin-1", "replace")
 
     def given_in_session(self, username: str, secret: str) -> bytes:
@@ -158,6 +151,18 @@ class ApiKey(Definition):
     def outgoing_session(self) -> tuple[str, str]:
         """No user name, and the key."""
         return "", self.key
+
+
+def basic_credentials(environ: Mapping[str, Any]) -> bytes:
+    """The decoded 'user:password' of the Authorization header; b'' if it has no Basic Auth in it."""
+    header: str = environ.get("HTTP_AUTHORIZATION", "")
+    scheme, _, token = header.partition(" ")
+    if scheme.lower() != "basic" or len(token) > MAX_CREDENTIALS:
+        return b""
+    try:
+        return b64decode(token.strip(), validate=True)
+    except (Base64Error, ValueError):
+        return b""
 
 
 def _bytes(credentials: str) -> bytes:

@@ -22,6 +22,7 @@ from junctor.server.service.response import Response
 from junctor.sql.errors import CallFailed, CallTimeout, InvalidInput
 
 if TYPE_CHECKING:
+    from junctor.server.service.pubsub import PubSub
     from junctor.server.service.wsx import WSX
 
 
@@ -35,6 +36,10 @@ class Platform(Protocol):
     @property
     def wsx(self) -> Any:
         """The connected WebSocket clients: ``self.wsx.invoke(pub_client_id, data)``."""
+
+    @property
+    def pubsub(self) -> Any:
+        """The parts of publish/subscribe, of which services have ``of_services``."""
 
 
 class Runner(Protocol):
@@ -133,6 +138,12 @@ class Service:
         """The WebSocket clients that are connected anywhere in the cluster: ``self.wsx.invoke(pub_client_id, data)``."""
         clients: WSX = self.server.wsx
         return clients
+
+    @property
+    def pubsub(self) -> PubSub:
+        """Publish/subscribe: ``self.pubsub.publish('/customer/new', data=data)``."""
+        offered: PubSub = self.server.pubsub.of_services
+        return offered
 
     @property
     def wsgi_environ(self) -> dict[str, Any]:
@@ -244,18 +255,21 @@ class Service:
         channel: str = CHANNEL.INVOKE_ASYNC,
         data_format: str = DATA_FORMAT.DICT,
         transport: str | None = None,
-        expiration: float = 15,  # noqa: ARG002 - the call starts at once
+        expiration: float | None = None,
         to_json_string: bool = False,
         cid: str | None = None,
         callback: str | type[Service] | Service | Iterable[str | type[Service] | Service] | None = None,
         zato_ctx: dict[str, Any] | None = None,
         environ: dict[str, Any] | None = None,
+        durable: bool = False,
     ) -> str:
         """The CID of the call of another service, which runs in a greenlet of its own with a copy of ``payload``.
 
         Once it succeeds, its response is the payload of the ``callback`` services, invoked with the CID as
         ``in_reply_to``; a service named ``<name>-async-callback`` is such without being given.
-        Raises ``ServiceNotFound``, or ``CallFailed`` if there are too many such calls under way.
+        A ``durable`` call is stored before this returns, runs in any worker, and again and again until it succeeds, so it may
+        run twice; unless it has not begun ``expiration`` seconds later, if that is given.  See ``pubsub/durable.py``.
+        Raises ``ServiceNotFound``, or ``CallFailed`` if there are too many such calls under way; a durable one what ``store_call`` raises.
         """
         message = orjson.dumps(payload).decode() if to_json_string else copy.deepcopy(payload)
         call = self._call_of(_name_of(name), message, channel, data_format, transport)
@@ -268,7 +282,12 @@ class Service:
             callbacks = [callback]
         else:
             callbacks = list(callback)
-        return self._runner.invoke_async(call, [_name_of(item) for item in callbacks])
+        names = [_name_of(item) for item in callbacks]
+        if durable:
+            from junctor.server.pubsub.durable import store_call  # it has services of its own
+
+            return store_call(self.server, call, callbacks=names, expiration=expiration or 0.0)  # type: ignore[arg-type]  # a worker's
+        return self._runner.invoke_async(call, names)
 
     def _call_of(
         self, target: str, payload: Any, channel: str, data_format: str, transport: str | None

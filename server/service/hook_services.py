@@ -1,15 +1,22 @@
 """The base classes of services that other parts of the platform call back.
 
-They can be derived from and their services invoked like any other; the callbacks come with pub/sub and WebSockets, which
-call the method that ``ctx.hook_type`` of the input names (facts sheet, section 3.5).
+They can be derived from and their services invoked like any other; publish/subscribe and WebSockets call the method that
+``ctx.hook_type`` of the input names (facts sheet, section 3.5).
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from junctor.server.service.base import Service
+from junctor.server.service.bunch import Bunch
 from junctor.server.service.channel import WEB_SOCKET
+
+BEFORE_PUBLISH: Final = "pubsub_before_publish"
+BEFORE_DELIVERY: Final = "pubsub_before_delivery"
+ON_OUTGOING_SOAP_INVOKE: Final = "pubsub_on_topic_outgoing_soap_invoke"
+ON_SUBSCRIBED: Final = "pubsub_on_subscribed"
+ON_UNSUBSCRIBED: Final = "pubsub_on_unsubscribed"
 
 
 class AdminService(Service):
@@ -17,7 +24,25 @@ class AdminService(Service):
 
 
 class PubSubHook(Service):
-    """A service that takes part in what topics and subscriptions do."""
+    """A service that takes part in what topics and subscriptions do, which name it as their hook service.
+
+    Each method finds ``ctx`` in ``self.request.input.ctx``: ``hook_type``, ``topic``, and ``msg`` or ``sub`` or both.  What becomes of a
+    message is said with ``self.response.payload.hook_action``: 'skip' in ``before_publish``; in ``before_delivery``, 'skip' (it stays in
+    the queue), 'delete', or 'deliver', which is the default.
+    """
+
+    def handle(self) -> Any:
+        """Calls the method that ``ctx.hook_type`` names; nothing for one that there is not."""
+        methods = {
+            BEFORE_PUBLISH: self.before_publish,
+            BEFORE_DELIVERY: self.before_delivery,
+            ON_OUTGOING_SOAP_INVOKE: self.on_outgoing_soap_invoke,
+            ON_SUBSCRIBED: self.on_subscribed,
+            ON_UNSUBSCRIBED: self.on_unsubscribed,
+        }
+        self.response.payload = Bunch(hook_action="")
+        if (method := methods.get(str(self.request.input.ctx.hook_type))) is not None:
+            method()
 
     def before_publish(self) -> Any:
         """Runs before a message is published."""

@@ -23,6 +23,7 @@ PUBLISH_SUBSCRIBE: Final = (
     "zato.pubsub.pubapi.unsubscribe",
     "zato.pubsub.resume-wsx-subscription",
     "zato.pubsub.subscription.create-wsx-subscription",
+    "pubsub.subscription.get-list",
 )
 DEFAULT: Final = frozenset(("zato.ping", *PUBLISH_SUBSCRIBE))
 PUBLISH_SUBSCRIBE_ONLY: Final = (

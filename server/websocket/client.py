@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Any
+
+import gevent
 
 from junctor.server.service.bunch import Bunch
 from junctor.server.service.call import new_cid
 from junctor.server.websocket import envelope
 from junctor.server.websocket.client_calls import ClientCalls
 from junctor.server.websocket.stream import NORMAL
+from junctor.sql.errors import WebSocketClosed
 
 if TYPE_CHECKING:
     from junctor.server.websocket.codec import Connection
@@ -19,19 +23,25 @@ if TYPE_CHECKING:
     from junctor.server.websocket.sessions import Sessions
 
 DEFAULT_TIMEOUT = 5.0  # seconds
+MAX_PUSHED = 8  # frames of a client that does not answer which may wait before it is sent more
+PUSH_INTERVAL = 0.01  # seconds
 log = logging.getLogger(__name__)
 
 
 class Client:
     """Whoever is at the other end of a connection to a channel; ``clients.ClientSession`` is what it promises.
 
-    ``received`` and ``sent`` count messages, ``started`` is when it connected, of ``time.monotonic``.
+    ``received`` and ``sent`` count messages, ``started`` is when it connected, of ``time.monotonic``.  ``answers_deliveries`` tells whether
+    it answers when it is sent messages of publish/subscribe; None until that is known.
     """
 
     __slots__ = (
         "__weakref__",
         "_calls",
+        "_farewells",
+        "_has_left",
         "_user_data",
+        "answers_deliveries",
         "attributes",
         "channels",
         "connected",
@@ -53,7 +63,10 @@ class Client:
         self.connected = datetime.now(UTC)
         self.started = monotonic()
         self.received = self.sent = 0
+        self.answers_deliveries: bool | None = None
         self._calls = ClientCalls()
+        self._has_left = False
+        self._farewells: list[Callable[[Client], None]] = []
         self._user_data: Bunch | None = None
 
     def __repr__(self) -> str:
@@ -99,6 +112,13 @@ class Client:
             self._user_data = Bunch()
         return self._user_data
 
+    def when_gone(self, farewell: Callable[[Client], None]) -> None:
+        """Has ``farewell`` called once the client is nobody's any more, or now if it is so; it may neither block nor raise."""
+        if self._has_left:
+            farewell(self)
+        else:
+            self._farewells.append(farewell)
+
     def invoke(self, data: Any, *, timeout: float = DEFAULT_TIMEOUT) -> Any:
         """What the client answers to ``data``, within ``timeout`` seconds.
 
@@ -122,6 +142,31 @@ class Client:
         message_id = new_cid()
         self.send(envelope.request(message_id, data))
         return message_id
+
+    def deliver(self, message_id: str, data: Any, timeout: float) -> Any:
+        """What the client answers to messages of publish/subscribe, within ``timeout`` seconds.
+
+        ``message_id`` is the id of what is sent, unless it is on its way to this client already.  Raises what ``invoke`` does.
+        """
+        message_id = self._calls.begin(message_id, envelope.PUBSUB_ID_PREFIX)
+        try:
+            self.send(envelope.request(message_id, data, envelope.PUBSUB_REQUEST))
+            self._expect_answers()
+            return self._calls.wait(message_id, timeout)
+        finally:
+            self._calls.end(message_id)
+
+    def push(self, message_id: str, data: Any, timeout: float) -> None:
+        """Sends messages of publish/subscribe to a client that does not answer; returns once the system has taken most of what waits.
+
+        Raises ``WebSocketClosed``, also when the client has not taken it after ``timeout`` seconds, or ``InvalidOutput``.
+        """
+        self.send(envelope.request(message_id, data, envelope.PUBSUB_REQUEST))
+        deadline = monotonic() + timeout
+        while self.connection.pending > MAX_PUSHED:
+            if not self.connection.is_open or monotonic() > deadline:
+                raise WebSocketClosed("The client does not take its messages.")
+            gevent.sleep(PUSH_INTERVAL)
 
     def disconnect(self, code: int = NORMAL, reason: str = "") -> None:
         """Closes the connection; never raises."""

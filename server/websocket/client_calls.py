@@ -23,15 +23,18 @@ class ClientCalls:
     def __len__(self) -> int:
         return len(self._waiting) if self._waiting else 0
 
-    def begin(self, message_id: str = "") -> str:
-        """The id of a new call: the given one, if there is one that is not in use.  Raises ``CallFailed`` when there are too many."""
+    def begin(self, message_id: str = "", prefix: str = "") -> str:
+        """The id of a new call: the given one, if there is one that is not in use, or one that begins with ``prefix``.
+
+        Raises ``CallFailed`` when there are too many.
+        """
         waiting = self._waiting
         if waiting is None:
             waiting = self._waiting = {}
         if len(waiting) >= MAX_CALLS:
             raise CallFailed(f"{MAX_CALLS} requests wait for this client's answers already.")
         if not message_id or message_id in waiting:
-            message_id = new_cid()
+            message_id = f"{prefix}{new_cid()}"
         waiting[message_id] = AsyncResult()
         return message_id
 

@@ -34,8 +34,8 @@ class Connection:
     there.  ``send``, ``ping`` and ``close`` may be called from any greenlet and never wait: what the peer does not take at once waits in
     a queue of at most ``max_pending`` frames, for a greenlet that exists for as long as there are some.  ``on_pong`` is called with the
     payload of each pong.  ``close_code`` and ``close_reason`` say how it ended: 1005 for a close frame without a code, 1006
-    without any close frame; 0 while it is open.  Messages are compressed if the peers have agreed on it; ``max_message_size`` is
-    what they may have when they no longer are.
+    without any close frame; 0 while it is open.  ``peer_code`` is the same if it was the peer who closed it, 0 otherwise.  Messages are
+    compressed if the peers have agreed on it; ``max_message_size`` is what they may have when they no longer are.
     """
 
     __slots__ = (
@@ -53,6 +53,7 @@ class Connection:
         "close_code",
         "close_reason",
         "on_pong",
+        "peer_code",
     )
 
     def __init__(
@@ -72,6 +73,7 @@ class Connection:
         self._loop_now: Callable[[], float] = gevent.get_hub().loop.now
         self._hub_time = self._turn = 0.0
         self.close_code, self.close_reason = 0, ""
+        self.peer_code = 0
         self.on_pong: Callable[[bytes], None] = _ignore
         self._sender = FrameSender(
             opened,
@@ -236,6 +238,7 @@ class Connection:
             return False
         elif self.is_open:
             self.close_code, self.close_reason = closing
+            self.peer_code = closing.code
             self._sender.send_close(NORMAL if closing.code == NO_STATUS else closing.code, "")
         return True
 

@@ -48,7 +48,6 @@ class Session(Client):
         "_awaits_pong",
         "_expires",
         "_gates",
-        "_has_left",
         "_is_draining",
         "_is_paused",
         "_malformed",
@@ -68,7 +67,7 @@ class Session(Client):
         self._token = b""
         self._expires = self.started + channels.channel.new_token_wait_time
         self._next_ping = math.inf
-        self._awaits_pong = self._has_left = self._is_draining = self._is_paused = False
+        self._awaits_pong = self._is_draining = self._is_paused = False
         self._malformed = self._gates = 0
         self._work = Work(self, channels.busy)
         connection.on_pong = self._take_pong
@@ -214,8 +213,9 @@ class Session(Client):
         data = message.data
         answer = data["response"] if isinstance(data, dict) and "response" in data else data
         is_awaited = self._calls.answered(message.in_reply_to, answer)
-        if message.in_reply_to.startswith(envelope.PUBSUB_ID_PREFIX) and self.channels.channel.hook_service:
-            if self._make_room():
+        if message.in_reply_to.startswith(envelope.PUBSUB_ID_PREFIX):
+            self.answers_deliveries = True  # if only after it was waited for
+            if self.channels.channel.hook_service and self._make_room():
                 self._work.add(Hook(PUBSUB_RESPONSE, message), message.size)
         elif not is_awaited:
             log.debug("Nobody waits any more for the answer of %s to %s.", self.shown, message.in_reply_to)
@@ -314,6 +314,9 @@ class Session(Client):
         self._calls.fail()
         self._work.drop(ClientMessage)
         self._work.wake()
+        farewells, self._farewells = self._farewells, []
+        for farewell in farewells:
+            farewell(self)
 
     def _finish(self) -> None:
         """The connection is over."""

@@ -266,3 +266,25 @@ result = [response.is_ok, response.data, response.cid]
 
     assert (is_ok, data) == (True, SENT)
     assert re.fullmatch("[0-9a-f]{24}", cid)
+
+
+def test_an_application_publishes_and_a_process_receives_as_the_documentation_has_it(quickstart, cluster):
+    quickstart.junctor("create-pubsub-topic", "/orders/sent")
+    quickstart.junctor(
+        *("create-pubsub-endpoint", "clients", "--security", "clients"),
+        *("--topic-patterns", "pub=/orders/*", "--topic-patterns", "sub=/orders/*"),
+    )
+    receive = documented("pubsub puller").replace("print(", "result.append(")
+    receive = "result = []\n" + receive.replace('message["msg_id"], message["data"]', 'message["data"]')
+    assert run("script", code=receive, environment=cluster.environment) == []
+
+    pages = run(
+        "flask",
+        *("/orders/7/sent?by=post", "/orders/7/sent?by=post"),
+        code=documented("pubsub flask"),
+        environment=cluster.environment,
+    )
+
+    assert pages == [[200, {"msg_id": "order-sent-7"}]] * 2
+    received = run("script", code=receive, environment=cluster.environment)
+    assert received == [{"order_id": "7", "by": "post"}]

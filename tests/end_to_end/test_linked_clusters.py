@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.ports import LOOPBACK
-from tests.helpers.quickstart import QuickstartUnderTest, ports_in_a_row, running
+from tests.helpers.ports import LOOPBACK, ports_in_a_row
+from tests.helpers.quickstart import QuickstartUnderTest, running
 from tests.helpers.story import HOOK, STORY
 from tests.helpers.waiting import wait_until
 
 PASSWORD = "correct horse"
-CHANNEL, CONNECTION = "From cluster1", "My WSX Outconn"
+CHANNEL, CONNECTION, TOPIC = "From cluster1", "My WSX Outconn", "/customer/new"
 BACK_WITHIN = 40.0  # seconds: pauses between attempts grow to 30
 
 # Of the cluster that is called.
@@ -73,6 +73,12 @@ def callee(public_directory: Path) -> Iterator[QuickstartUnderTest]:
                 "link",
             ),
             *("--address", f"ws://0.0.0.0:{ports_in_a_row(1)}/link", "--gateway-services", "far.*"),
+            *("--gateway-services", "zato.pubsub.pubapi.subscribe-wsx"),
+        )
+        environment.junctor("create-pubsub-topic", TOPIC)
+        environment.junctor(
+            *("create-pubsub-endpoint", "link", "--endpoint-type", "wsx", "--ws-channel", CHANNEL),
+            *("--topic-patterns", "sub=/customer/*"),
         )
         yield environment
 
@@ -97,12 +103,20 @@ def caller(quickstart: QuickstartUnderTest, callee: QuickstartUnderTest) -> Quic
     quickstart.junctor("create-security-basic-auth", "link", "--username", "link", *password(quickstart))
     quickstart.junctor(
         *("create-outgoing-websocket", CONNECTION, "--address", address(callee)),
-        *("--is-zato", "true", "--security", "link"),
+        *("--is-zato", "true", "--security", "link", "--subscription-list", TOPIC),
         *("--on-connect-service", "caller.on-event", "--on-message-service", "hook.on-message-hook"),
         *("--on-close-service", "caller.on-event"),
     )
     wait_until(lambda: states(quickstart) == ["connected", "connected"], 20, "The link was not made.")
     return quickstart
+
+
+def is_subscribed(environment: QuickstartUnderTest) -> bool:
+    """Whether one worker says that it has subscribed to the topic of the other cluster."""
+    servers = environment.status()["cluster"]["servers"]
+    links = [worker.get("states", {}) for server in servers for worker in server["workers"]]
+    found = [link[f"outgoing_websocket/{CONNECTION}"].get("subscriptions") for link in links]
+    return found.count({TOPIC: "ok"}) == 1
 
 
 def states(environment: QuickstartUnderTest) -> list[str]:
@@ -118,15 +132,20 @@ def call(environment: QuickstartUnderTest, service: str, payload: Any = None) ->
     return environment.call("POST", path, auth=environment.public, json=payload or {})
 
 
+def lines(environment: QuickstartUnderTest) -> list[dict[str, Any]]:
+    """What the servers have logged."""
+    logs = [path.read_text() for path in environment.logs() if path.name == "server.log"]
+    return [json.loads(line) for log in logs for line in log.splitlines() if line.startswith("{")]
+
+
+def messages(environment: QuickstartUnderTest, text: str) -> list[str]:
+    """The messages that the servers have logged with this text in them."""
+    return [line["message"] for line in lines(environment) if text in line["message"]]
+
+
 def logged(environment: QuickstartUnderTest, text: str, field: str = "message") -> int:
     """How many lines the servers have logged that have this text in a field."""
-    lines = [
-        line
-        for path in environment.logs()
-        if path.name == "server.log"
-        for line in path.read_text().splitlines()
-    ]
-    return sum(text in json.loads(line).get(field, "") for line in lines if line.startswith("{"))
+    return sum(text in line.get(field, "") for line in lines(environment))
 
 
 def test_a_service_calls_a_service_of_another_cluster(caller: QuickstartUnderTest) -> None:
@@ -154,9 +173,22 @@ def test_the_other_cluster_tells_and_every_connection_hears_it(
     assert {client["ext_client_name"] for client in clients} == {f"WSX outconn - {CONNECTION}"}
 
 
+def test_the_other_cluster_publishes_and_one_connection_receives(
+    caller: QuickstartUnderTest, callee: QuickstartUnderTest
+) -> None:
+    wait_until(lambda: is_subscribed(caller), BACK_WITHIN, "Nobody has subscribed.")
+    callee.junctor("pubsub", "publish", TOPIC, '{"name": "Ada"}', "--msg-id", "customer-1")
+    wait_until(lambda: logged(caller, "'msg_id': 'customer-1'"), 20, "The hook was not called.")
+    [line] = messages(caller, "'msg_id': 'customer-1'")
+    assert line.startswith("Data received: `[{")
+    assert "'data': {'name': 'Ada'}" in line
+    assert "'delivery_count': 0" in line
+
+
 def test_a_cluster_that_was_killed_comes_back_and_so_does_the_link(
     caller: QuickstartUnderTest, callee: QuickstartUnderTest
 ) -> None:
+    before = logged(caller, "'delivery_count'")
     callee.kill()
     wait_until(lambda: "connected" not in states(caller), 20, "The link was not seen to be down.")
     answer = call(caller, "story.my-service")
@@ -169,6 +201,9 @@ def test_a_cluster_that_was_killed_comes_back_and_so_does_the_link(
         lambda: states(caller) == ["connected", "connected"], BACK_WITHIN, "The link did not come back."
     )
     assert call(caller, "story.my-service").json() == {"elem1": "value1", "elem2": "value2"}
+    callee.junctor("pubsub", "publish", TOPIC, "back", "--msg-id", "customer-2")
+    wait_until(lambda: logged(caller, "'msg_id': 'customer-2'"), BACK_WITHIN, "It was not subscribed again.")
+    assert logged(caller, "'delivery_count'") == before + 1
 
 
 def test_a_cluster_that_stops_says_so_and_does_not_wait_for_those_who_are_connected(

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from tests.helpers.quickstart import ports_in_a_row
+from tests.helpers.ports import ports_in_a_row
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,7 @@ from junctor_client import ClientError
 from junctor_client.websocket import WebSocketClient
 
 from tests.helpers.load import Request, load
-from tests.helpers.ports import LOOPBACK
-from tests.helpers.quickstart import ports_in_a_row
+from tests.helpers.ports import LOOPBACK, ports_in_a_row
 from tests.helpers.waiting import succeeds, wait_until
 
 BACK_AFTER = 5.0  # seconds in which clients must be back, as issue 3 has it

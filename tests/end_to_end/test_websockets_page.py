@@ -10,6 +10,7 @@ import pytest
 
 from tests.helpers.pages import follow
 from tests.helpers.quickstart import QuickstartUnderTest, running
+from tests.helpers.waiting import wait_until
 
 PAGE = Path(__file__).parents[2] / "docs" / "websockets.md"
 
@@ -18,6 +19,11 @@ PAGE = Path(__file__).parents[2] / "docs" / "websockets.md"
 def other_cluster(public_directory: Path) -> Iterator[QuickstartUnderTest]:
     """An environment beside the one of all tests."""
     yield from running(public_directory / "websockets-page")
+
+
+def logged(environment: QuickstartUnderTest) -> str:
+    """What its servers have logged."""
+    return "".join(path.read_text() for path in environment.logs() if path.name == "server.log")
 
 
 def test_two_clusters_are_linked_as_the_page_says(
@@ -35,6 +41,7 @@ def test_two_clusters_are_linked_as_the_page_says(
 
     try:
         output = follow(PAGE, tmp_path, quickstart.environment | variables)
+        wait_until(lambda: "'in_stock': 5" in logged(quickstart), 20, "The hook was not called")
     finally:
         quickstart.junctor(
             "delete-outgoing-websocket", "Cluster 2", "--yes"
@@ -43,3 +50,4 @@ def test_two_clusters_are_linked_as_the_page_says(
     assert '{"can_be_sent":true}' in output
     assert '{"told":2}' in output
     assert "WSX outconn - Cluster 2" in output
+    assert "order-1" in output

@@ -102,6 +102,12 @@ class PostgresServer:
         psutil.wait_procs(members, TIMEOUT)
         self._process = None
 
+    @property
+    def pid(self) -> int:
+        """The main process, which runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def url(self, database: str = "postgres") -> str:
         """Where clients of a database connect."""
         return f"postgresql+psycopg2://postgres:{quote(self.password)}@{LOOPBACK}:{self.port}/{database}"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,19 +17,17 @@ from typing import Any
 import psutil
 import requests
 
-from junctor.cli.ports import FIRST_PORT, LAST_PORT, is_free
-from tests.helpers.ports import LOOPBACK
+from junctor.cli.ports import is_free
+from tests.helpers.ports import LOOPBACK, ports_in_a_row
 from tests.helpers.waiting import succeeds, wait_until
 
 PROGRAM = Path(sys.executable).parent / "junctor"
 COMMAND_TIMEOUT = 120.0  # seconds
 CALL_TIMEOUT = 30.0  # seconds
 KILL_TIMEOUT = 20.0  # seconds
-PORTS_TRIED = 200
 SERVERS = ("server1", "server2")
 COMPONENTS = ("postgres", "redis", *SERVERS, "load-balancer")
 ADMIN = "admin.invoke"
-_taken: set[int] = set()
 
 
 @dataclass(frozen=True)
@@ -46,21 +43,6 @@ class Ran:
     def json(self) -> Any:
         """What it printed, which is one JSON document and nothing else."""
         return json.loads(self.out)
-
-
-def ports_in_a_row(count: int) -> int:
-    """The first of several free ports that no other test of this run was given.
-
-    They are outside the range from which the kernel takes ports for outgoing connections, lest one of these has a port just when
-    its server is started again.
-    """
-    for _ in range(PORTS_TRIED):
-        first = random.randrange(FIRST_PORT, LAST_PORT - count)
-        ports = range(first, first + count)
-        if _taken.isdisjoint(ports) and all(is_free("0.0.0.0", port) for port in ports):
-            _taken.update(ports)
-            return first
-    raise AssertionError(f"There are no {count} free ports in a row.")
 
 
 class QuickstartUnderTest:

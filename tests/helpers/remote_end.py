@@ -11,6 +11,7 @@ from gevent import socket
 from gunicorn.workers.base_async import ALREADY_HANDLED
 
 from junctor.server.http_server import HTTPServer
+from junctor.server.outgoing.websocket_subscriptions import UNSUBSCRIBE
 from junctor.server.service.call import new_cid
 from junctor.server.websocket import envelope
 from junctor.server.websocket.codec import Connection
@@ -46,6 +47,13 @@ def echo(remote: RemoteEnd, peer: Peer, message: envelope.ClientMessage) -> None
     peer.connection.send_text(envelope.response(message.id, message.data))
 
 
+def keys_of_topics(remote: RemoteEnd, peer: Peer, message: envelope.ClientMessage) -> None:
+    """Answers as publish/subscribe: each topic has a key."""
+    del remote
+    key = f"key of {message.data['request'].get('topic_name')}"
+    peer.connection.send_text(envelope.response(message.id, {"sub_key": key}))
+
+
 @dataclass
 class RemoteEnd:
     """A WebSocket server: one of Zato, which wants a log-in, or with ``is_zato`` off one that only notes what it is sent.
@@ -73,6 +81,12 @@ class RemoteEnd:
     def open(self) -> list[Peer]:
         """The connections that are logged in and not over."""
         return [peer for peer in self.peers if peer.token and not peer.is_over]
+
+    @property
+    def ended(self) -> list[str]:
+        """The keys of the subscriptions that it was told to end."""
+        calls = [call.data for call in self.invocations]
+        return [call["request"]["sub_key"] for call in calls if call["service"] == UNSUBSCRIBE]
 
     def start(self) -> None:
         """Listens, on the same port each time."""

@@ -22,6 +22,17 @@ OVERRIDES: Mapping[tuple[str, str], tuple[Any, Any]] = {
     ("outgoing_rest", "content_type"): ("application/json", "text/plain"),
     ("outgoing_websocket", "address"): ("ws://127.0.0.1:1/{name}", "wss://far.example.com/link"),
     ("outgoing_websocket", "subscription_list"): (["/customer/new"], []),
+    ("pubsub_endpoint", "endpoint_type"): ("internal", "internal"),  # the one type without an identity
+    ("pubsub_endpoint", "security"): ("", ""),
+    ("pubsub_endpoint", "service"): ("", ""),
+    ("pubsub_endpoint", "ws_channel"): ("", ""),
+    ("pubsub_endpoint", "role"): ("pub-sub", "sub-only"),
+    ("pubsub_endpoint", "topic_patterns"): (["pub=/a/**", "sub=/a/*"], ["sub=/**"]),
+    ("pubsub_subscription", "delivery_method"): ("notify", "notify"),
+    ("pubsub_subscription", "service"): ("", ""),  # it has a REST connection
+    ("pubsub_subscription", "delivery_data_format"): ("json", "json"),
+    ("pubsub_subscription", "delivery_err_should_block"): (False, True),
+    ("pubsub_subscription", "max_in_flight"): (3, 1),
     ("security_api_key", "header"): ("X-One", "X-Two"),
     ("security_jwt", "algorithm"): (
         "HS256",
@@ -29,6 +40,20 @@ OVERRIDES: Mapping[tuple[str, str], tuple[Any, Any]] = {
     ),  # RS256 has keys of another form, and HS256 none that are public
     ("security_jwt", "public_keys"): ("", ""),
     ("server", "host"): ("10.0.0.1", "app.example.com"),
+}
+
+ALSO_REQUIRED: Mapping[str, tuple[str, ...]] = {  # by the object's own check, for want of other fields
+    "pubsub_endpoint": ("endpoint_type",),
+    "pubsub_subscription": ("out_rest",),
+}
+
+FOR_REFERENCE: Mapping[
+    tuple[str, str], Mapping[str, Any]
+] = {  # what an object needs to have a value in this field
+    ("pubsub_endpoint", "security"): {"endpoint_type": "rest"},
+    ("pubsub_endpoint", "service"): {"endpoint_type": "service"},
+    ("pubsub_endpoint", "ws_channel"): {"endpoint_type": "wsx"},
+    ("pubsub_subscription", "service"): {"out_rest": ""},
 }
 
 
@@ -55,7 +80,13 @@ def required(kind: str, name: str, references: Mapping[str, str]) -> dict[str, A
     """A valid object with nothing but the fields that it must have."""
     fields = settable(kind)
     whole = sample(kind, name, references)
-    return {key: value for key, value in whole.items() if key == "name" or fields[key].required}
+    also = ("name", *ALSO_REQUIRED.get(kind, ()))
+    return {key: value for key, value in whole.items() if key in also or fields[key].required}
+
+
+def referring(kind: str, name: str, references: Mapping[str, str], field: str) -> dict[str, Any]:
+    """A valid object but for this reference, which whoever asks puts into it."""
+    return required(kind, name, references) | FOR_REFERENCE.get((kind, field), {})
 
 
 def wrong_values(field: Field) -> list[Any]:

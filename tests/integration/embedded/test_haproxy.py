@@ -14,10 +14,10 @@ from junctor.cli.embedded import programs
 from junctor.cli.embedded.haproxy import HAProxy
 from junctor.cli.environment import Environment, Plan
 from junctor.cli.environment_file import LoadBalancerAddress, ServerAddress
-from junctor.cli.ports import free_port
 from junctor.sql.errors import EnvironmentProblem, ProcessFailed
 from tests.helpers import backend
 from tests.helpers.backend import Backend
+from tests.helpers.ports import free_port
 from tests.helpers.waiting import wait_until
 
 

@@ -18,7 +18,6 @@ from junctor.cli.embedded import haproxy
 from junctor.cli.embedded.haproxy import HAProxy
 from junctor.cli.environment import Environment, Plan
 from junctor.cli.environment_file import LoadBalancerAddress, ServerAddress, StoreAddress
-from junctor.cli.ports import free_port
 from junctor.sql.errors import EnvironmentProblem, ProcessFailed
 from junctor.sql.secrets import new_key_line
 from junctor.sql.store import Store
@@ -26,7 +25,7 @@ from tests.helpers import objects
 from tests.helpers.backend import Backend, Echo, call
 from tests.helpers.certificate import certificate
 from tests.helpers.load import Request, load
-from tests.helpers.ports import LOOPBACK
+from tests.helpers.ports import LOOPBACK, free_port
 from tests.helpers.waiting import wait_until
 
 KNOWN_ROUTES = "load-balancer/run/routes.json"

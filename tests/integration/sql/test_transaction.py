@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -23,6 +24,7 @@ from junctor.sql.secrets import Secret
 from junctor.sql.shape import logged, public
 from junctor.sql.store import Store
 from tests.helpers.objects import WHO, add, add_channel, edit, remove
+from tests.helpers.samples import required
 
 
 def fields_of(error: InvalidInput) -> list[str]:
@@ -41,23 +43,40 @@ def channel(store: Store) -> Store:
 # creating
 
 
-@pytest.mark.parametrize("kind", [kind for kind in base.kinds() if kind != "cluster"])
-def test_an_object_of_each_type_is_created_with_its_defaults_and_read_back(store: Store, kind: str) -> None:
-    add(store, "service", "a.service")
-    values = {"service": "a.service", "url_path": "/one", "host": "https://one", "username": "one"}
-    values["address"] = "ws://127.0.0.1:1/one"
-    declared = base.declared(base.kind_class(kind))
-    given = {name: values[name] for name, field in declared.items() if field.required and name != "name"}
+@pytest.fixture
+def referred_to(store: Store) -> Mapping[str, str]:
+    """An object of each type and family that others refer to."""
+    made: dict[str, str] = {}
+    for kind in base.kinds():
+        for target in base.references(base.kind_class(kind)).values():
+            if target not in made:
+                member = base.members(target)[0]
+                given = required(member, f"one.{target}", made)
+                made[target] = add(store, member, given.pop("name"), **given).name
+    return made
 
-    made = add(store, kind, "one", **given)
+
+@pytest.mark.parametrize("kind", [kind for kind in base.kinds() if kind != "cluster"])
+def test_an_object_of_each_type_is_created_with_its_defaults_and_read_back(
+    store: Store, referred_to: Mapping[str, str], kind: str
+) -> None:
+    given = required(kind, "one", referred_to)
+    declared = base.declared(base.kind_class(kind))
+
+    made = add(store, kind, given.pop("name"), **given)
 
     assert made == store.get(kind, "one")
     assert (made["version"], made["is_internal"], made["owner"]) == (1, False, "")
     for name, value in public(made, store.keyring).items():
-        if name in declared and not declared[name].required:
+        if (
+            name in declared
+            and not declared[name].required
+            and name not in given
+            and not declared[name].read_only
+        ):
             default = declared[name].default
             assert value == (list(default) if isinstance(default, tuple) else default), name
-    assert store.snapshot().objects[kind][-1] == made
+    assert made in store.snapshot().objects[kind]
 
 
 def test_what_only_the_server_may_set_is_taken_from_the_server_alone(store: Store) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import signal
 from collections.abc import Iterator
@@ -14,7 +15,10 @@ import pytest
 from sqlalchemy import Connection, func, make_url, select
 
 from junctor.server.client import RemoteError
+from junctor.sql.objects.pubsub import PubSubSubscription as Subscription
+from junctor.sql.objects.pubsub import PubSubTopic as Topic
 from junctor.sql.tables.process import Worker
+from junctor.sql.tables.pubsub import PubSubDeadLetter as DeadLetter
 from junctor.sql.tables.websocket import Lease
 from tests.helpers.cluster import START_TIMEOUT, ClusterUnderTest, running
 from tests.helpers.ports import LOOPBACK, free_port
@@ -45,6 +49,21 @@ class Told(Service):
         self.logger.info('Told of %s of %s: %s', ctx.type, ctx.config.name, ctx.code)
 
 
+class Take(Service):
+    '''A hook that fails with what is to fail, the first time.'''
+
+    name = 'near.take'
+
+    class SimpleIO:
+        input_optional = (Opaque('ctx'),)
+
+    def handle(self):
+        for message in self.request.input.ctx.data.data:
+            self.logger.info('Took %s %s', message['data'], message['delivery_count'])
+            if message['data'] == 'fails once' and not message['delivery_count']:
+                raise ValueError('not now')
+
+
 class Call(Service):
     '''Passes a request on over the link, and says how that went.'''
 
@@ -60,8 +79,6 @@ class Call(Service):
 """
 FAR = """\
 from zato.server.service import Service
-
-asked = []
 
 
 class Echo(Service):
@@ -89,21 +106,13 @@ class Back(Service):
         self.response.payload = {'answer': repr(answer)}
 
 
-class Subscribe(Service):
-    '''Stands in for the service of publish/subscribe.'''
-
-    name = 'zato.pubsub.pubapi.subscribe-wsx'
+class Publish(Service):
+    name = 'far.publish'
 
     def handle(self):
-        client = self.environ['zato.request_ctx.async_msg']['environ']
-        asked.append([client['ext_client_id'], self.request.payload['topic_name']])
-
-
-class Asked(Service):
-    name = 'far.asked'
-
-    def handle(self):
-        self.response.payload = asked
+        given = self.request.payload
+        items = [{'data': item} for item in given['data']]
+        self.response.payload = {'ids': self.pubsub.publish(given['topic'], data_list=items)}
 
 
 class Around(Service):
@@ -146,10 +155,28 @@ class Two:
         states = self.states(name)
         return len(states) == 2 and all(state["state"] == "connected" for state in states)
 
-    def asked(self) -> list[list[str]]:
-        """Who subscribed to what at the far end since it started."""
-        found: list[list[str]] = self.far.servers[0].get("/far-asked").json()
-        return found
+    def publish(self, topic: str, *data: Any) -> None:
+        """Publishes in the far cluster."""
+        answer = self.far.servers[0].post("/far-publish", json={"topic": topic, "data": data})
+        assert answer.ok, answer.text
+
+    def subscriptions(self) -> dict[str, tuple[str, str]]:
+        """The subscriptions that clients of the link have in the far cluster, by topic: the client, and the key."""
+        engine = self.far.store().engine
+        with engine.connect() as connection:
+            rows = connection.execute(
+                select(Topic.name, Subscription.ext_client_id, Subscription.sub_key)
+                .join(Topic, Topic.id == Subscription.topic)
+                .where(Subscription.ext_client_id != "")
+            ).all()
+        engine.dispose()
+        assert len({row.name for row in rows}) == len(rows)
+        return {row.name: (row.ext_client_id, row.sub_key) for row in rows}
+
+    def taken(self) -> list[str]:
+        """What the hook that takes messages has taken, with the number of earlier deliveries."""
+        lines = [line["message"] for line in self.near.servers[0].log()]
+        return [line.removeprefix("Took ") for line in lines if line.startswith("Took ")]
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +210,7 @@ def two(public_directory: Path, postgres: str, template: str, valkey: ValkeyServ
 def link(two: Two) -> None:
     two.near.deploy(story=STORY, hook=HOOK, near=NEAR, far=FAR)
     two.far.deploy(far=FAR)
-    two.far.channel("far-asked", "far.asked")
+    two.far.channel("far-publish", "far.publish", data_format="json")
     two.far.write("zato.security.basic-auth.create", name="link", username="link", password="secret")
     two.far.write(
         "zato.channel.web-socket.create",
@@ -194,9 +221,20 @@ def link(two: Two) -> None:
         gateway_services=[
             "zato.ping",
             "zato.pubsub.pubapi.subscribe-wsx",
+            "zato.pubsub.pubapi.unsubscribe",
             "far.*",
             "shared.around",
         ],
+    )
+    for topic in ("/customer/new", "/customer/old"):
+        two.far.write("zato.pubsub.topic.create", name=topic)
+    two.far.write(
+        "zato.pubsub.endpoint.create",
+        name="link",
+        endpoint_type="wsx",
+        ws_channel="link",
+        role="sub-only",
+        topic_patterns=["sub=/customer/*"],
     )
     two.near.channel("near-call", "near.call")
     two.near.channel("my-service", "story.my-service")
@@ -243,37 +281,157 @@ def test_a_message_from_the_far_end_reaches_the_hook_and_its_answer_the_far_serv
     assert server.logged(message=f"Told of connect of {NAME}: None")
 
 
-def test_one_worker_subscribes_for_the_cluster_and_another_one_when_it_is_killed(two: Two) -> None:
-    def owners() -> list[dict[str, Any]]:
-        return [state for state in two.states() if state["owner"]]
+def owners(two: Two, name: str = NAME) -> list[dict[str, Any]]:
+    """The states of the near workers that own the subscriptions of a connection."""
+    return [state for state in two.states(name) if state["owner"]]
 
-    def subscribed() -> bool:
-        return any(state["subscriptions"] == {"/customer/new": "ok"} for state in owners())
 
-    wait_until(subscribed, TAKE_OVER, f"nobody has subscribed: {two.states()}")
-    [owner] = owners()
+def is_subscribed(two: Two, *topics: str, name: str = NAME) -> bool:
+    """Whether a near worker owns the subscriptions to these topics, and has them."""
+    return any(state["subscriptions"] == dict.fromkeys(topics, "ok") for state in owners(two, name))
+
+
+def names(taken: list[str]) -> list[str]:
+    """What was taken, without the numbers of earlier deliveries."""
+    return [item.rpartition(" ")[0] for item in taken]
+
+
+def refused_with(two: Two, name: str, topic: str) -> str:
+    """Why the owner of a connection is not subscribed to a topic; '' if nobody has tried."""
+    return "".join(state["subscriptions"].get(topic, "") for state in owners(two, name))
+
+
+def test_what_the_far_cluster_publishes_reaches_the_hook_once_whatever_the_number_of_workers(
+    two: Two,
+) -> None:
+    wait_until(lambda: is_subscribed(two, "/customer/new"), TAKE_OVER, "nobody has subscribed")
+    two.publish("/customer/new", {"name": "Ada"}, "text")
+    [server] = two.near.servers
+
+    def received() -> list[dict[str, Any]]:
+        prefix = "Data received: `["
+        lines = [line["message"] for line in server.log() if line["message"].startswith(prefix)]
+        return [message for line in lines for message in ast.literal_eval(line[len(prefix) - 1 : -1])]
+
+    wait_until(lambda: len(received()) >= 2, TAKE_OVER, "the hook was not called")
+    first, second = received()
+    assert (first["data"], second["data"]) == ({"name": "Ada"}, "text")
+    assert first.keys() == {
+        *("msg_id", "topic_name", "pub_time_iso", "expiration_time_iso", "priority", "expiration", "has_gd"),
+        *("data", "sub_key", "mime_type", "size", "delivery_count"),
+    }
+    assert (first["topic_name"], first["delivery_count"]) == ("/customer/new", 0)
+    [(client_id, sub_key)] = two.subscriptions().values()
     connection_id = two.near.invoke("zato.outgoing-websocket.get", {"name": NAME})["id"]
-    stable = f"outconn.tests.{connection_id}"
-    before = len(two.asked())
-    assert {tuple(item) for item in two.asked()} == {(stable, "/customer/new")}
+    assert client_id == f"outconn.tests.{connection_id}"
+    assert first["sub_key"] == sub_key
+
+
+def test_another_worker_takes_over_the_same_queue_when_the_owner_is_killed(two: Two) -> None:
+    two.near.write("zato.outgoing-websocket.edit", name=NAME, on_message_service="near.take")
+    before = two.subscriptions()
+    [owner] = owners(two)
     psutil.Process(owner["pid"]).send_signal(signal.SIGKILL)
     two.near.disconnect()  # the kept connections may have been the dead worker's
+    numbers = [f"number {n}" for n in range(20)]
+    for number in numbers:
+        two.publish("/customer/new", number)
     wait_until(
-        lambda: subscribed() and owner["pid"] not in [state["pid"] for state in owners()],
+        lambda: is_subscribed(two, "/customer/new") and owner["pid"] not in [o["pid"] for o in owners(two)],
         TAKE_OVER,
         "nobody took over",
     )
-    assert len(two.asked()) > before
-    assert {item[0] for item in two.asked()} == {stable}
+    wait_until(lambda: set(names(two.taken())) == set(numbers), TAKE_OVER, "not all came")
+    taken = two.taken()
+    assert list(dict.fromkeys(names(taken))) == numbers
+    assert len(taken) == len(set(taken)), "a message came twice without saying so"
+    assert two.subscriptions() == before
     wait_until(two.is_connected, START_TIMEOUT)
 
 
-def test_an_owner_that_hangs_loses_its_lease_and_notices_when_it_goes_on(two: Two) -> None:
-    def owners() -> list[int]:
-        return [state["pid"] for state in two.states() if state["owner"]]
+def test_what_the_hook_fails_with_comes_again_and_says_so(two: Two) -> None:
+    [(_, sub_key)] = two.subscriptions().values()
+    engine = two.far.store().engine
+    with engine.connect() as connection:
+        subscription_id = connection.scalar(select(Subscription.id).where(Subscription.sub_key == sub_key))
+    engine.dispose()
+    two.far.write("zato.pubsub.subscription.edit", id=subscription_id, wait_non_sock_err=1)
+    two.publish("/customer/new", "fails once", "and then")
+    wait_until(lambda: "and then 0" in two.taken() or "and then 1" in two.taken(), TAKE_OVER)
+    assert two.taken()[-3:] in (
+        ["fails once 0", "fails once 1", "and then 1"],  # if they came together
+        ["fails once 0", "fails once 1", "and then 0"],
+    )
 
-    wait_until(lambda: len(owners()) == 1, TAKE_OVER)
-    [hanging] = owners()
+
+def test_what_is_published_while_the_link_is_down_comes_once_it_is_up(two: Two) -> None:
+    before = two.subscriptions()
+    two.near.write("zato.outgoing-websocket.edit", name=NAME, is_active=False)
+    wait_until(lambda: all(state["state"] == "inactive" for state in two.states()))
+    two.publish("/customer/new", "while it was down")
+    two.near.write("zato.outgoing-websocket.edit", name=NAME, is_active=True)
+    wait_until(lambda: "while it was down 0" in two.taken(), TAKE_OVER, "it did not come")
+    assert two.taken().count("while it was down 0") == 1
+    assert two.subscriptions() == before
+
+
+def test_a_message_that_is_too_large_for_the_link_does_not_keep_others_from_it(two: Two) -> None:
+    name = "Narrow"
+    two.near.write(
+        "zato.outgoing-websocket.create",
+        name=name,
+        address=two.address,
+        is_zato=True,
+        security="link",
+        subscription_list=["/customer/old"],
+        on_message_service="near.take",
+        max_message_size=4096,
+    )
+    wait_until(lambda: is_subscribed(two, "/customer/old", name=name), TAKE_OVER, "nobody has subscribed")
+    two.publish("/customer/old", "x" * 5000, "a small one")
+    wait_until(
+        lambda: any(item.startswith("a small one") for item in two.taken()), TAKE_OVER, "it did not come"
+    )
+    engine = two.far.store().engine
+    with engine.connect() as connection:
+        [reason] = connection.scalars(select(DeadLetter.reason)).all()
+    engine.dispose()
+    assert reason == "The client takes no message of this size."
+    two.near.write("zato.outgoing-websocket.delete", name=name)
+    wait_until(lambda: set(two.subscriptions()) == {"/customer/new"}, TAKE_OVER, "it has left a queue")
+
+
+def test_topics_are_subscribed_to_and_left_when_the_list_changes_and_when_the_connection_is_deleted(
+    two: Two,
+) -> None:
+    name = "Second"
+    two.near.write(
+        "zato.outgoing-websocket.create",
+        name=name,
+        address=two.address,
+        is_zato=True,
+        security="link",
+        subscription_list=["/customer/old", "/nothing/here"],
+        on_message_service="near.take",
+    )
+    wait_until(lambda: refused_with(two, name, "/nothing/here"), TAKE_OVER, "nobody has tried to subscribe")
+    assert refused_with(two, name, "/nothing/here").startswith("403")
+    wait_until(lambda: set(two.subscriptions()) == {"/customer/new", "/customer/old"}, TAKE_OVER)
+    two.publish("/customer/old", "of the second")
+    wait_until(lambda: "of the second 0" in two.taken(), TAKE_OVER, "the hook was not called")
+    two.near.write("zato.outgoing-websocket.edit", name=name, subscription_list=[])
+    wait_until(lambda: set(two.subscriptions()) == {"/customer/new"}, TAKE_OVER, "it is subscribed still")
+    two.near.write("zato.outgoing-websocket.edit", name=name, subscription_list=["/customer/old"])
+    wait_until(
+        lambda: is_subscribed(two, "/customer/old", name=name), TAKE_OVER, "nobody has subscribed again"
+    )
+    two.near.write("zato.outgoing-websocket.delete", name=name)
+    wait_until(lambda: set(two.subscriptions()) == {"/customer/new"}, TAKE_OVER, "it has left a queue")
+
+
+def test_an_owner_that_hangs_loses_its_lease_and_notices_when_it_goes_on(two: Two) -> None:
+    wait_until(lambda: len(owners(two)) == 1, TAKE_OVER)
+    [hanging] = [owner["pid"] for owner in owners(two)]
     process = psutil.Process(hanging)
     two.near.disconnect()
     engine = two.near.store().engine
@@ -285,7 +443,7 @@ def test_an_owner_that_hangs_loses_its_lease_and_notices_when_it_goes_on(two: Tw
     finally:
         process.resume()
         engine.dispose()
-    wait_until(lambda: owners() == [successor], TAKE_OVER)
+    wait_until(lambda: [owner["pid"] for owner in owners(two)] == [successor], TAKE_OVER)
     wait_until(two.is_connected, START_TIMEOUT)
 
 
@@ -294,7 +452,7 @@ def _owner(connection: Connection) -> int:
     found = connection.scalar(
         select(Worker.pid)
         .join(Lease, Lease.worker_id == Worker.id)
-        .where(Lease.expires > func.clock_timestamp())
+        .where(Lease.name.startswith("outconn."), Lease.expires > func.clock_timestamp())
     )
     connection.rollback()
     return found or 0

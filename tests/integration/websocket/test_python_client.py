@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from junctor_client import BadRequest, Forbidden
+from junctor_client import BadRequest, Client, Forbidden
 from junctor_client.websocket import Message, WebSocketClient
 
 from tests.helpers.cluster import ClusterUnderTest
@@ -48,6 +48,13 @@ class Push(Service):
         self.response.payload = {"told": self.wsx.broadcast("python-client", self.request.payload)}
 '''
 CHANNEL = "zato.channel.web-socket"
+PUBLISH_SUBSCRIBE = (
+    "pubapi.subscribe-wsx",
+    "pubapi.unsubscribe",
+    "pubapi.publish-message",
+    "resume-wsx-subscription",
+)
+TOPIC = "/python/news"
 Connect = Callable[..., WebSocketClient]
 
 
@@ -59,9 +66,25 @@ def address(cluster: ClusterUnderTest) -> str:
         "zato.security.basic-auth.create", name="python", username="python", password="the-python-password"
     )
     made = f"ws://{LOOPBACK}:{free_port()}/python"
-    gateway = {"service": "helpers.web-sockets-gateway", "gateway_services": ["client.*", "zato.ping"]}
+    services = [f"zato.pubsub.{name}" for name in PUBLISH_SUBSCRIBE]
+    gateway = {
+        "service": "helpers.web-sockets-gateway",
+        "gateway_services": ["client.*", "zato.ping", *services],
+    }
     cluster.write(f"{CHANNEL}.create", name="python-client", address=made, security="python", **gateway)
     cluster.channel("ask", "client.ask", data_format="json")
+    cluster.write("zato.pubsub.topic.create", name="/python/news")
+    patterns = ["pub=/python/*", "sub=/python/*"]
+    cluster.write(
+        "zato.pubsub.endpoint.create",
+        name="python",
+        endpoint_type="wsx",
+        ws_channel="python-client",
+        topic_patterns=patterns,
+    )
+    cluster.write(
+        "zato.pubsub.endpoint.create", name="python-http", security="python", topic_patterns=patterns
+    )
     return made
 
 
@@ -165,3 +188,55 @@ def test_a_client_comes_back_after_its_channel_was_away(
     assert client.invoke_service("client.add", [2], timeout=20) == 2
     wait_until(lambda: len(happened) == 3, 10, "on_connect was not called again")
     assert happened == ["connected", "closed with 1001", "connected"]
+
+
+def test_a_subscriber_gets_what_was_published_while_it_was_away_and_what_it_failed_with_again(
+    cluster: ClusterUnderTest, client_of: Connect
+) -> None:
+    got: list[tuple[Any, int]] = []
+
+    def on_message(message: Message) -> None:
+        for published in message.data:
+            got.append((published["data"], published["delivery_count"]))
+            if published["data"] == "fails once" and not published["delivery_count"]:
+                raise ValueError("not now")
+
+    first = client_of(client_id="reader")
+    key = first.subscribe(TOPIC, on_message)
+    publisher = client_of()
+    publisher.publish(TOPIC, {"news": 1}, msg_id="python-news-1")
+    assert publisher.publish(TOPIC, {"news": 1}, msg_id="python-news-1") == "python-news-1"
+    wait_until(lambda: got, 20, "Nothing came")
+    cluster.write(f"{CHANNEL}.edit", name="python-client", is_active=False)
+    wait_until(lambda: not first.is_connected, 10, "The client was not disconnected")
+    cluster.write(f"{CHANNEL}.edit", name="python-client", is_active=True)
+    publisher.publish(TOPIC, "over the next connection", timeout=20)
+    wait_until(lambda: len(got) == 2, 20, "The subscription was not taken up again")
+    first.close()
+    publisher.publish(TOPIC, "while it was away")
+    second = client_of(client_id="reader")
+    assert second.subscribe(TOPIC, on_message) == key
+    wait_until(lambda: len(got) == 3, 20, "What was published meanwhile did not come")
+    assert got == [({"news": 1}, 0), ("over the next connection", 0), ("while it was away", 0)]
+    second.unsubscribe(TOPIC)
+    assert second.subscribe(TOPIC, on_message) != key
+    second.unsubscribe(TOPIC)
+
+
+def test_messages_are_published_and_pulled_over_http(cluster: ClusterUnderTest) -> None:
+    address = f"http://{LOOPBACK}:{cluster.servers[0].port}"
+    with Client(address, username="python", password="the-python-password") as client:
+        made = client.pubsub.subscribe(TOPIC)
+        assert client.pubsub.subscribe(TOPIC).sub_key == made.sub_key
+        ids = [client.pubsub.publish(TOPIC, {"number": number}) for number in range(3)]
+        assert client.pubsub.publish(TOPIC, {"number": 2}, msg_id=ids[2]) == ids[2]
+        first, second = client.pubsub.pull(TOPIC, batch_size=2, needs_ack=True)
+        assert [first["msg_id"], second["msg_id"]] == ids[:2]
+        assert client.pubsub.ack(first) == 1
+        assert client.pubsub.nack(second, reason="busy") == 1
+        again = client.pubsub.pull(TOPIC, made.sub_key, wait=10)
+        assert [(item["data"]["number"], item["delivery_count"]) for item in again] == [(1, 1), (2, 0)]
+        assert client.pubsub.pull(TOPIC) == []
+        client.pubsub.unsubscribe(TOPIC)
+        with pytest.raises(Forbidden):
+            client.pubsub.pull(TOPIC)

@@ -72,6 +72,8 @@ asked = []
 
 def on_request_received(request):
     asked.append(request.data)
+    if isinstance(request.data, list):  # published to a topic
+        return "thank you"
     return {"answer": request.data["question"] * 10}
 
 config = Config()
@@ -100,6 +102,10 @@ done = {
     "ping": invoke("stock.ping", {}),
     "zato.ping": invoke("zato.ping", {}),
     "forbidden": invoke("zato.service.get-list", {}),
+    "subscribed": invoke("zato.pubsub.pubapi.subscribe-wsx", {"topic_name": "/stock/changed"}),
+    "published": invoke(
+        "zato.pubsub.pubapi.publish-message", {"topic_name": "/stock/changed", "data": {"product": "tea"}}
+    ),
 }
 print(json.dumps(done), flush=True)
 FileObject(sys.stdin).readline()  # others go on meanwhile
@@ -133,7 +139,20 @@ def address(cluster: ClusterUnderTest) -> str:
         address=made,
         service="helpers.web-sockets-gateway",
         security="stock",
-        gateway_services=["stock.*", "zato.ping"],
+        gateway_services=[
+            "stock.*",
+            "zato.ping",
+            "zato.pubsub.pubapi.subscribe-wsx",
+            "zato.pubsub.pubapi.publish-message",
+        ],
+    )
+    cluster.write("zato.pubsub.topic.create", name="/stock/changed")
+    cluster.write(
+        "zato.pubsub.endpoint.create",
+        name="stock",
+        endpoint_type="wsx",
+        ws_channel="stock",
+        topic_patterns=["pub=/stock/*", "sub=/stock/*"],
     )
     cluster.channel("stock-call-by-name", "stock.call-by-name", data_format="json")
     return made
@@ -145,7 +164,7 @@ def program() -> Iterator[list[str]]:
     return [sys.executable, "-W", "ignore", "-c", PROGRAM]
 
 
-def test_it_logs_in_calls_services_and_is_called_by_them(
+def test_it_logs_in_calls_services_is_called_by_them_and_acknowledges_what_is_published(
     cluster: ClusterUnderTest, address: str, program: list[str]
 ) -> None:
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -164,6 +183,13 @@ def test_it_logs_in_calls_services_and_is_called_by_them(
             10,
             "The client is not found",
         )
+        # What it answers by itself acknowledges what was published.
+        depth = {"sub_key": done["subscribed"]["data"]["sub_key"]}
+        wait_until(
+            lambda: not cluster.invoke("zato.pubsub.queue.get-queue-depth-by-sub-key", depth)["queue_depth"],
+            20,
+            "The message was not acknowledged",
+        )
         asked = client.communicate("end\n", timeout=TIMEOUT)[0]
     assert done["is_authenticated"]
     echoed = {"got": {"a": [1, "ż"]}, "channel": "web-socket"}
@@ -173,7 +199,12 @@ def test_it_logs_in_calls_services_and_is_called_by_them(
     assert done["zato.ping"]["is_ok"]
     assert (done["forbidden"]["is_ok"], done["forbidden"]["status"]) == (False, 403)
     assert called == [{"answer": 20}] * len(called)
-    assert json.loads(asked) == [{"question": 1}, *[{"question": 2}] * len(called)]
+    requests = [data for data in json.loads(asked) if isinstance(data, dict)]
+    assert requests == [{"question": 1}, *[{"question": 2}] * len(called)]
+    [[published]] = [data for data in json.loads(asked) if isinstance(data, list)]
+    assert published["data"] == {"product": "tea"}
+    assert published["msg_id"] == done["published"]["data"]["msg_id"]
+    assert published["delivery_count"] == 0
 
 
 def test_it_is_not_authenticated_with_a_wrong_password(address: str, program: list[str]) -> None:

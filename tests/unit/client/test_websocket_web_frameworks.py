@@ -14,6 +14,7 @@ from django.test import Client as DjangoClient
 from django.test import override_settings
 
 from tests.helpers.client_code import documented
+from tests.helpers.waiting import wait_until
 from tests.helpers.websocket_channel import CID, PASSWORD, failure, running_channel
 
 TIMEOUT = 30.0  # seconds
@@ -110,3 +111,22 @@ def test_a_process_that_only_receives_answers(channel, environment):
         process.terminate()
     assert response["data"] == {"response": {"in_stock": 7}}
     assert response["meta"]["client_id"] == "warehouse.1"
+
+
+def test_a_process_that_subscribes_is_told_and_acknowledges(channel, environment):
+    channel.answer = lambda message: {"sub_key": "zpsk.1", "queue_depth": 0}
+    with subprocess.Popen(
+        [sys.executable, "-c", documented("websocket subscriber")],
+        env=os.environ | environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        wait_until(lambda: channel.invocations, 20, "The process has not subscribed")
+        published = {"topic_name": "/orders/sent", "data": {"order_id": 7}, "delivery_count": 1}
+        channel.push([published], "zpsm1", msg_type="zwsx.psrq")
+        [response] = channel.wait_for_responses(1)
+        process.terminate()
+        said = process.stderr.read()
+    assert response["data"] == {"response": None}
+    assert "Order 7 was sent again" in said

@@ -11,7 +11,7 @@ import pytest
 BENCH = Path(__file__).parents[2] / "bench"
 
 
-@pytest.mark.parametrize("name", ["config", "rest", "websocket", "worker"])
+@pytest.mark.parametrize("name", ["config", "pubsub", "pubsub_soak", "rest", "websocket", "worker"])
 def test_a_benchmark_starts(name: str) -> None:
     done = subprocess.run(
         [sys.executable, str(BENCH / f"{name}.py"), "--help"],

@@ -17,7 +17,7 @@ from junctor.server.outgoing.websocket import WebSocketConnection
 from junctor.server.outgoing.websocket_hooks import HookContext, Hooks, IncomingMessage
 from junctor.server.outgoing.websocket_link import Link, Surroundings
 from junctor.server.outgoing.websocket_session import Incoming, LinkSettings
-from junctor.server.outgoing.websocket_subscriptions import SERVICE
+from junctor.server.outgoing.websocket_subscriptions import LIST, OPTIONS, SERVICE
 from junctor.server.runtime.lease import Leases
 from junctor.server.service.link import current_link
 from junctor.server.websocket import envelope
@@ -31,7 +31,7 @@ from junctor.sql.errors import (
     WebSocketClosed,
 )
 from tests.helpers.ports import free_port
-from tests.helpers.remote_end import Peer, RemoteEnd
+from tests.helpers.remote_end import Peer, RemoteEnd, keys_of_topics
 from tests.helpers.waiting import eventually
 
 NAME = "My WSX Outconn"
@@ -523,15 +523,44 @@ def test_a_link_that_stops_does_not_wait_for_hooks_that_hang(
     assert made.link.shown()["waiting"] == 0
 
 
-def test_without_a_hook_requests_are_answered_with_nothing_and_deliveries_are_not(
-    make: Make, remote: RemoteEnd
+def test_without_a_hook_requests_are_answered_with_nothing_and_deliveries_are_rejected(
+    make: Make, remote: RemoteEnd, caplog: pytest.LogCaptureFixture
 ) -> None:
     make(remote.address, hooks=())
     peer = remote.peer()
-    peer.request({}, "zpsm1", envelope.PUBSUB_REQUEST)
+    for message_id in ("zpsm1", "zpsm2"):
+        peer.request([], message_id, envelope.PUBSUB_REQUEST)
     asked = peer.request({})
-    eventually(lambda: peer.responses)
-    assert [(item.in_reply_to, item.data) for item in peer.responses] == [(asked, {"response": None})]
+    eventually(lambda: len(peer.responses) == 3)
+    rejected = {"response": {"nack": True, "delay": 30.0}}
+    assert [(item.in_reply_to, item.data) for item in peer.responses] == [
+        ("zpsm1", rejected),
+        ("zpsm2", rejected),
+        (asked, {"response": None}),
+    ]
+    assert caplog.text.count("there is no hook on_message") == 1
+
+
+def test_a_delivery_is_acknowledged_once_its_hook_has_returned_and_rejected_when_it_fails(
+    make: Make, remote: RemoteEnd
+) -> None:
+    made = make(remote.address)
+    failures = [KeyError("the hook's own"), gevent.Timeout(0)]
+
+    def hook(ctx: HookContext) -> Any:
+        if ctx.type == "message" and failures:
+            raise failures.pop(0)
+
+    made.hook = hook
+    peer = remote.peer()
+    for message_id in ("zpsm1", "zpsm2", "zpsm3"):
+        peer.request([{"data": 1}], message_id, envelope.PUBSUB_REQUEST)
+    eventually(lambda: len(peer.responses) == 3)
+    assert [(item.in_reply_to, item.data["response"]) for item in peer.responses] == [
+        ("zpsm1", {"nack": True}),
+        ("zpsm2", {"nack": True}),
+        ("zpsm3", None),
+    ]
 
 
 def test_what_waits_for_hooks_is_bounded(
@@ -546,12 +575,15 @@ def test_what_waits_for_hooks_is_bounded(
     eventually(lambda: made.told_of("message"))
     for number in range(5):
         peer.request(number)
+    peer.request([], "zpsm1", envelope.PUBSUB_REQUEST)
     assert made.connection.invoke({"a": 1}) == {"a": 1}
+    eventually(lambda: peer.responses)
+    assert (peer.responses[0].in_reply_to, peer.responses[0].data["response"]["nack"]) == ("zpsm1", True)
     release.set()
-    eventually(lambda: len(peer.responses) == 3)
+    eventually(lambda: len(peer.responses) == 4)
     assert caplog.text.count("2 messages wait for the hook") == 1
     after = peer.request("after")
-    eventually(lambda: len(peer.responses) == 4)
+    eventually(lambda: len(peer.responses) == 5)
     assert peer.responses[-1].in_reply_to == after
 
 
@@ -630,8 +662,10 @@ def test_only_the_owner_subscribes_with_an_id_that_is_the_same_for_all_owners(
     lease.granted(1, monotonic() + 100)
     eventually(lambda: [peer.client_id for peer in remote.open] == ["outconn.ours.7"])
     eventually(lambda: made.link.shown()["subscriptions"] == {"/a": "ok", "/b": "ok"})
+    eventually(lambda: len(remote.invocations) == 3)
     assert [call.data for call in remote.invocations] == [
-        {"service": SERVICE, "request": {"topic_name": topic}} for topic in ("/a", "/b")
+        *({"service": SERVICE, "request": {"topic_name": topic, **OPTIONS}} for topic in ("/a", "/b")),
+        {"service": LIST, "request": {}},
     ]
     owner = remote.peer()
     lease.refused()
@@ -639,7 +673,7 @@ def test_only_the_owner_subscribes_with_an_id_that_is_the_same_for_all_owners(
     eventually(lambda: [peer.client_id for peer in remote.open] == ["outconn.ours.7.server1.9"])
     assert not owner.responses
     assert made.told_of("message") == []
-    assert len(remote.invocations) == 2
+    assert len(remote.invocations) == 3
     assert made.link.shown()["subscriptions"] == {}
 
 
@@ -679,10 +713,11 @@ def test_an_error_that_nobody_has_foreseen_is_logged_and_another_attempt_made(
 def test_subscriptions_that_fail_are_shown_logged_once_and_tried_again(
     make: Make, remote: RemoteEnd, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("junctor.server.outgoing.websocket_subscriptions.RETRY_INTERVAL", 0.01)
+    monkeypatch.setattr("junctor.server.outgoing.reconnect.FIRST_PAUSE", 0.01)
 
     def answer(_: RemoteEnd, peer: Peer, call: envelope.ClientMessage) -> None:
-        if call.data["request"]["topic_name"] == "/bad" and len(remote.invocations) < 5:
+        is_bad = call.data["request"].get("topic_name") == "/bad" and len(remote.invocations) < 6
+        if is_bad or call.data["service"] == LIST:
             peer.connection.send_text(envelope.error(call.id, 404, "No such service"))
         else:
             peer.connection.send_text(envelope.response(call.id, {"sub_key": "x"}))
@@ -692,20 +727,60 @@ def test_subscriptions_that_fail_are_shown_logged_once_and_tried_again(
     made.leases.want("outconn.7").granted(1, monotonic() + 100)
     eventually(lambda: "404" in made.link.shown()["subscriptions"].get("/bad", ""))
     eventually(lambda: made.link.shown()["subscriptions"] == {"/good": "ok", "/bad": "ok"})
-    topics = [call.data["request"]["topic_name"] for call in remote.invocations]
-    assert topics == ["/good", "/bad", "/bad", "/bad", "/bad"]
+    topics = [call.data["request"].get("topic_name") for call in remote.invocations]
+    assert topics == ["/good", "/bad", None, "/bad", "/bad", "/bad"]
     assert caplog.text.count("is not subscribed to '/bad'") == 1
 
 
-def test_topics_that_are_taken_away_give_the_lease_back(make: Make, remote: RemoteEnd) -> None:
-    made = make(remote.address, subscription_list=("/a",))
+def test_topics_that_are_taken_away_give_the_lease_back_and_are_unsubscribed(
+    make: Make, remote: RemoteEnd
+) -> None:
+    remote.answer = keys_of_topics
+    made = make(remote.address, subscription_list=("/a", "/b"))
     lease = made.leases.want("outconn.7")
     lease.granted(1, monotonic() + 100)
-    eventually(lambda: [peer.client_id for peer in remote.open] == ["outconn.ours.7"])
+    eventually(lambda: made.link.shown().get("subscriptions") == {"/a": "ok", "/b": "ok"})
+    owner = remote.peer()
+    made.edit(subscription_list=("/b", "/c"))
+    eventually(lambda: made.link.shown()["subscriptions"] == {"/b": "ok", "/c": "ok"})
+    eventually(lambda: remote.ended == ["key of /a"])
+    subscribed = [call.data for call in remote.invocations if call.data["service"] == SERVICE]
+    assert [call["request"]["topic_name"] for call in subscribed] == ["/a", "/b", "/c"]
+    assert remote.open == [owner]
     made.edit(subscription_list=())
     eventually(lambda: [peer.client_id for peer in remote.open] == ["outconn.ours.7.server1.9"])
+    eventually(lambda: {*remote.ended} == {"key of /a", "key of /b", "key of /c"})
     assert "owner" not in made.link.shown()
     assert not lease.is_held
+    calls = len(remote.invocations)
+    made.edit(subscription_list=("/d",))  # another worker may be the owner this time
+    assert made.connection.invoke({"service": "x", "request": {}})
+    assert len(remote.invocations) == calls + 1
+
+
+def test_a_connection_that_is_deleted_leaves_no_subscription_behind_and_a_worker_that_stops_does(
+    make: Make, remote: RemoteEnd
+) -> None:
+    remote.answer = keys_of_topics
+    for for_good in (False, True):
+        made = make(remote.address, subscription_list=("/a",))
+        made.leases.want("outconn.7").granted(1, monotonic() + 100)
+        eventually(lambda made=made: made.link.shown().get("subscriptions") == {"/a": "ok"})
+        made.link.stop(for_good=for_good)
+        assert remote.ended == (["key of /a"] if for_good else [])
+
+
+def test_another_remote_end_is_not_told_of_what_was_at_the_one_before(make: Make, remote: RemoteEnd) -> None:
+    remote.answer = keys_of_topics
+    made = make(remote.address, subscription_list=("/a",))
+    made.leases.want("outconn.7").granted(1, monotonic() + 100)
+    eventually(lambda: made.link.shown().get("subscriptions") == {"/a": "ok"})
+    other = RemoteEnd(answer=keys_of_topics)
+    other.start()
+    made.edit(address=other.address, subscription_list=("/b",))
+    eventually(lambda: other.open and made.link.shown().get("subscriptions") == {"/b": "ok"})
+    assert remote.ended == other.ended == []
+    other.stop()
 
 
 def test_a_link_that_stops_tells_its_hook_and_closes(make: Make, remote: RemoteEnd) -> None:

@@ -1,0 +1,1 @@
+"""The ways to whoever is notified of messages."""
