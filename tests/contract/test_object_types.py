@@ -82,6 +82,7 @@ def version(cluster: ClusterUnderTest) -> int:
 # Files that make objects of their own, and objects have fields: what every cluster has from its start, topics of services, chaos.
 MAKE_OBJECTS = (
     "server/admin/builtin.py",
+    "server/outgoing/websocket_subscriptions.py",  # at the remote end
     "server/pubsub/durable.py",
     "server/pubsub/service_topics.py",
     "cli/chaos/scenery.py",
