@@ -101,6 +101,12 @@ class Load:
             raise BenchmarkFailed("a load did not end") from None
         return self._parsed(output, errors)
 
+    def errors(self) -> str:
+        """The end of what it complained about, once it has ended or is ended now."""
+        self._process.kill()
+        assert self._process.stderr is not None
+        return self._process.stderr.read()[-2000:]
+
     def kill(self) -> None:
         """It is gone."""
         self._process.kill()

@@ -17,6 +17,7 @@ import argparse
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,10 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent.parent)]
 
+from harness import BenchmarkFailed
 from pubsub_cluster import Load, PubSubBench, pubsub_cluster
+
+from tests.helpers.waiting import wait_until
 
 TOPIC = "/bench/soak"
 MIB = 2**20
@@ -33,7 +37,9 @@ MOST_GROWTH, MOST_MORE_MEMORY = 1.25, 32 * MIB  # of the memory of workers
 # Pages of rows that are gone are used again, and not given back: while one client was away, its queue has needed some.
 MOST_QUEUE_A_ROW = 400  # bytes
 MOST_IDLE_QUEUE = 16 * MIB
-DRAIN_TIMEOUT = 120.0  # seconds
+# Messages are kept for an hour, and deleted in batches; theirs are rows of 200 bytes, what is known of them, and two indexes.
+KEPT, MOST_MESSAGE_A_ROW = 2 * 3600.0, 1000  # seconds, bytes
+DRAIN_TIMEOUT, ACKNOWLEDGED_WITHIN = 120.0, 10.0  # seconds
 TABLES = """
     SELECT coalesce(sum(pg_total_relation_size(c.oid)) FILTER (WHERE c.relname LIKE 'pubsub_message%'), 0),
            coalesce(sum(pg_total_relation_size(c.oid)) FILTER (WHERE c.relname LIKE 'pubsub_queue%'), 0),
@@ -77,6 +83,8 @@ class Reporter:
         """What it says at the end, after it was told something."""
         self._load.tell(tell)
         self._thread.join(DRAIN_TIMEOUT)
+        if "rate" not in self.last:
+            raise BenchmarkFailed(f"a load failed: {self._load.errors()}")
         return self.last
 
     def _read(self) -> None:
@@ -120,9 +128,11 @@ def _soak(bench: PubSubBench, seconds: float, rate: float, interval: float) -> l
     published = publisher.result()["published"]
     received = [reporter.result(published) for reporter in (present, absent)]
     print(f"published={published} present={received[0]} absent={received[1]}")
+    with suppress(AssertionError):  # the verdict says so
+        wait_until(lambda: not bench.query("SELECT 1 FROM pubsub_queue LIMIT 1"), ACKNOWLEDGED_WITHIN)
     samples.append(_sample(bench, time.monotonic() - began, {}, {}))
     print(samples[-1], flush=True)
-    return [*_lost(published, received), *_unbounded(samples)]
+    return [*_lost(published, received), *_unbounded(samples, min(published, KEPT * rate))]
 
 
 def _sample(bench: PubSubBench, seconds: float, publisher: dict[str, Any], present: dict[str, Any]) -> Sample:
@@ -142,8 +152,8 @@ def _lost(published: int, received: list[dict[str, Any]]) -> list[str]:
     return problems
 
 
-def _unbounded(samples: list[Sample]) -> list[str]:
-    """What has grown, from the end of the warm-up to the last sample, when everything was delivered."""
+def _unbounded(samples: list[Sample], kept: float) -> list[str]:
+    """What has grown too much until everything was delivered; so many messages may be kept that nobody waits for."""
     first, last = samples[int(len(samples) * WARM_UP)], samples[-1]
     most_waiting = max(sample.waiting for sample in samples)
     problems = []
@@ -157,6 +167,8 @@ def _unbounded(samples: list[Sample]) -> list[str]:
         problems.append(
             f"the queues have {last.queues / MIB:.0f} MiB; at most {most_waiting} rows were in them"
         )
+    if last.messages > (most_waiting + kept) * MOST_MESSAGE_A_ROW + MOST_IDLE_QUEUE:
+        problems.append(f"the messages have {last.messages / MIB:.0f} MiB")
     return problems
 
 
