@@ -6,19 +6,24 @@ The server of an environment is another one, which ``junctor.cli.embedded`` star
 
 from __future__ import annotations
 
+import itertools
 import os
 import secrets
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import psutil
 import psycopg2
+from sqlalchemy import Engine, make_url
 
 from junctor.cli.accounts import first_barrier, unprivileged_account
+from junctor.sql import engine as engines
 from tests.helpers.ports import LOOPBACK, free_port
 from tests.helpers.programs import wheel
 from tests.helpers.waiting import succeeds, wait_until
@@ -129,6 +134,27 @@ class PostgresServer:
             group=account.gid if account else None,
             extra_groups=[] if account else None,
         )
+
+
+_numbers = itertools.count(1)
+
+
+@contextmanager
+def fresh_database(server: str, template: str = "") -> Iterator[str]:
+    """The URL of a new database, a copy of ``template`` or empty, at the server of a URL; it is dropped at the end."""
+    name = f"junctor_test_{os.getpid()}_{next(_numbers)}"
+    execute(server, f"CREATE DATABASE {name} {f'TEMPLATE {template}' if template else ''}")
+    yield make_url(server).set(database=name).render_as_string(hide_password=False)
+    execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@contextmanager
+def connected(server: str, template: str) -> Iterator[Engine]:
+    """Connections to such a database."""
+    with fresh_database(server, template) as url:
+        engine = engines.connect(url)
+        yield engine
+        engine.dispose()
 
 
 def execute(url: str, statement: str) -> list[tuple[Any, ...]]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
-from sqlalchemy import Engine, delete, make_url, text
+from sqlalchemy import Engine, delete, text
 
 from junctor.server.metrics import Metrics
 from junctor.server.pubsub.directory import Directory
@@ -17,12 +16,10 @@ from junctor.server.pubsub.live import Endpoint, Subscription, Topic
 from junctor.server.pubsub.message import MILLISECONDS, NewMessage, new_message
 from junctor.server.pubsub.publishing import Publishing
 from junctor.server.pubsub.writer import Writer
-from junctor.sql import engine as engines
 from junctor.sql.base import METADATA
 from junctor.sql.secrets import Keyring
 from junctor.sql.store import Store
 from tests.helpers.objects import add
-from tests.helpers.postgres import execute
 
 
 class Told:
@@ -113,17 +110,6 @@ def message(topic_id: int, data: Any = "x", **fields: Any) -> NewMessage:
     made = new_message("/any", {"data": data, **fields}, expiration_unit=MILLISECONDS)
     made.topic_id = topic_id
     return made
-
-
-@contextmanager
-def shared_database(postgres: str, template: str) -> Iterator[Engine]:
-    """A database for the tests of a module, which ``emptied`` empties between them: several times as fast as one for each."""
-    name = f"junctor_publishers_{os.getpid()}"
-    execute(postgres, f"CREATE DATABASE {name} TEMPLATE {template}")
-    engine = engines.connect(make_url(postgres).set(database=name).render_as_string(hide_password=False))
-    yield engine
-    engine.dispose()
-    execute(postgres, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def emptied(engine: Engine, keyring: Keyring) -> Store:

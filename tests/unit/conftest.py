@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import Engine, make_url
+from sqlalchemy import Engine
 
-from junctor.sql import engine as engines
 from junctor.sql.secrets import Keyring
 from junctor.sql.store import Store
-from tests.helpers.postgres import execute
+from tests.helpers.postgres import connected
 
 _numbers = itertools.count(1)
 
@@ -20,12 +18,8 @@ _numbers = itertools.count(1)
 @pytest.fixture(scope="session")
 def shared_engine(postgres: str, template: str) -> Iterator[Engine]:
     """Connections to a database with the current schema, in which many tests have their clusters."""
-    name = f"junctor_unit_{os.getpid()}"
-    execute(postgres, f"CREATE DATABASE {name} TEMPLATE {template}")
-    engine = engines.connect(make_url(postgres).set(database=name).render_as_string(hide_password=False))
-    yield engine
-    engine.dispose()
-    execute(postgres, f"DROP DATABASE {name} WITH (FORCE)")
+    with connected(postgres, template) as engine:
+        yield engine
 
 
 @pytest.fixture

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import itertools
-import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from time import monotonic
 from types import SimpleNamespace
 from typing import Any
 
 import gevent
 import pytest
-from sqlalchemy import Engine, make_url, text
+from sqlalchemy import Engine, text
 
 from junctor.server.metrics import Metrics
 from junctor.server.pubsub import pull_sql
 from junctor.server.pubsub.long_polls import LongPolls
 from junctor.server.pubsub.message import QueuedMessage
 from junctor.server.pubsub.pull import MAX_BATCH, Fetch, Pull
-from junctor.sql import engine as engines
 from junctor.sql.errors import BadRequest, Forbidden, InvalidInput, ServiceUnavailable
 from junctor.sql.secrets import Keyring, new_key_line, parse_keys
 from junctor.sql.store import Store
 from tests.helpers.objects import add
-from tests.helpers.postgres import execute
 
 OLDEST, NEWEST = Fetch(100), Fetch(100, is_newest=True)
 EXPLICIT = Fetch(100, is_explicit=True)
@@ -32,14 +29,9 @@ LONG = 10.0  # seconds
 
 
 @pytest.fixture(scope="module")
-def engine(postgres: str, template: str) -> Iterator[Engine]:
+def engine(module_engine: Engine) -> Engine:
     """One database for all tests here, each of which has a queue of its own."""
-    name = f"junctor_pull_{os.getpid()}"
-    execute(postgres, f"CREATE DATABASE {name} TEMPLATE {template}")
-    engine = engines.connect(make_url(postgres).set(database=name).render_as_string(hide_password=False))
-    yield engine
-    engine.dispose()
-    execute(postgres, f"DROP DATABASE {name} WITH (FORCE)")
+    return module_engine
 
 
 @pytest.fixture(scope="module")

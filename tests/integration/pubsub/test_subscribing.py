@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, make_url, text
+from sqlalchemy import Engine, text
 
 from junctor.server.bus.listener import Listener
 from junctor.server.context import Context
@@ -27,25 +26,18 @@ from junctor.server.service.info import describe
 from junctor.server.service.store import ServiceStore
 from junctor.server.settings import Settings
 from junctor.server.websocket.endpoints import Endpoints
-from junctor.sql import engine as engines
 from junctor.sql.errors import BadRequest, Forbidden, InvalidInput, NotFound, ServiceUnavailable
 from junctor.sql.secrets import Keyring, new_key_line, parse_keys
 from junctor.sql.store import Store
 from tests.helpers.objects import add, edit, remove
-from tests.helpers.postgres import execute
 
 TRUSTED, AGAIN = Wish(is_trusted=True), Wish(may_exist=True)
 
 
 @pytest.fixture(scope="module")
-def engine(postgres: str, template: str) -> Iterator[Engine]:
+def engine(module_engine: Engine) -> Engine:
     """One database for all tests here, each of which has a cluster of its own."""
-    name = f"junctor_subscribing_{os.getpid()}"
-    execute(postgres, f"CREATE DATABASE {name} TEMPLATE {template}")
-    engine = engines.connect(make_url(postgres).set(database=name).render_as_string(hide_password=False))
-    yield engine
-    engine.dispose()
-    execute(postgres, f"DROP DATABASE {name} WITH (FORCE)")
+    return module_engine
 
 
 @pytest.fixture

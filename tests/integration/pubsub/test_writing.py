@@ -32,25 +32,18 @@ from tests.helpers.publishers import (
     emptied,
     message,
     publisher,
-    shared_database,
 )
 from tests.helpers.waiting import wait_until
 
 
-@pytest.fixture(scope="module")
-def shared(postgres: str, template: str) -> Iterator[Engine]:
-    with shared_database(postgres, template) as made:
-        yield made
+@pytest.fixture
+def engine(module_engine: Engine) -> Engine:
+    return module_engine
 
 
 @pytest.fixture
-def engine(shared: Engine) -> Engine:
-    return shared
-
-
-@pytest.fixture
-def store(shared: Engine, keyring: Keyring) -> Store:
-    return emptied(shared, keyring)
+def store(engine: Engine, keyring: Keyring) -> Store:
+    return emptied(engine, keyring)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,10 @@ from typing import Any
 import gevent
 import orjson
 import pytest
-from sqlalchemy import make_url
 
 from junctor.server.client import RemoteError
 from tests.helpers.cluster import ClusterUnderTest, ServerUnderTest, running
-from tests.helpers.postgres import execute
+from tests.helpers.postgres import fresh_database
 from tests.helpers.valkey import ValkeyServer
 from tests.helpers.waiting import eventually
 from tests.helpers.websocket_client import ChannelClient
@@ -140,18 +138,17 @@ def channel(
     public_directory: Path, postgres: str, template: str, valkey: ValkeyServer
 ) -> Iterator[ClusterUnderTest]:
     """Two servers of two workers each, with a channel whose clients are called."""
-    name = f"junctor_clients_{os.getpid()}"
-    execute(postgres, f"CREATE DATABASE {name} TEMPLATE {template}")
-    url = make_url(postgres).set(database=name).render_as_string(hide_password=False)
     directory = public_directory / "clients"
     directory.mkdir()
-    made = ClusterUnderTest(directory, odb_url=url, redis_url=valkey.url, workers=(2, 2))
-    for cluster in running(made):
-        cluster.deploy(tests_of_clients=SERVICES)
-        cluster.channel(CALL, "clients.call", data_format="json")
-        cluster.write("zato.channel.web-socket.create", name=CHANNEL, address=PATH, service="clients.mounted")
-        yield cluster
-    execute(postgres, f"DROP DATABASE {name} WITH (FORCE)")
+    with fresh_database(postgres, template) as url:
+        made = ClusterUnderTest(directory, odb_url=url, redis_url=valkey.url, workers=(2, 2))
+        for cluster in running(made):
+            cluster.deploy(tests_of_clients=SERVICES)
+            cluster.channel(CALL, "clients.call", data_format="json")
+            cluster.write(
+                "zato.channel.web-socket.create", name=CHANNEL, address=PATH, service="clients.mounted"
+            )
+            yield cluster
 
 
 @pytest.fixture
