@@ -89,8 +89,12 @@ def answer(error: BaseException) -> ErrorAnswer:
 
 
 def is_fault(error: BaseException) -> bool:
-    """Whether an error is somebody's fault on this side, and belongs in the log with its traceback."""
-    return answer(error).status >= 500 and not isinstance(error, errors.CallTimeout | errors.StoreUnavailable)
+    """Whether an error is somebody's fault on this side, and belongs in the log with its traceback.
+
+    That something is not available at the moment is none: whoever is asked says why, and whoever finds it out logs it once.
+    """
+    expected = errors.CallTimeout | errors.StoreUnavailable | errors.ServiceUnavailable
+    return answer(error).status >= 500 and not isinstance(error, expected)
 
 
 def _headers(error: errors.RequestRefused) -> dict[str, str]:

@@ -305,6 +305,9 @@ class CredentialsRefused(Forbidden):
 class DuplicateMessage(BadRequest):
     """Duplicate msg_id."""
 
+    def __init__(self, cid: str = "", msg: object = "") -> None:
+        super().__init__(cid, msg or "Duplicate msg_id")  # to the letter, since clients look for it
+
 
 class MethodNotAllowed(RequestRefused):
     """The HTTP method is not allowed here; ``allowed`` lists those that are."""

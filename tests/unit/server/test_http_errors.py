@@ -81,7 +81,7 @@ def test_every_status_has_a_reason_phrase() -> None:
 @pytest.mark.parametrize(
     "error",
     [error for error, status, _ in TABLE if status < 500]
-    + [errors.StoreUnavailable(), errors.CallTimeout("Late.")],
+    + [errors.StoreUnavailable(), errors.ServiceUnavailable(msg="Full."), errors.CallTimeout("Late.")],
     ids=lambda item: type(item).__name__,
 )
 def test_what_callers_do_wrong_is_no_fault_of_the_server(error: BaseException) -> None:
