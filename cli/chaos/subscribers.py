@@ -11,7 +11,7 @@ from typing import Any, Final
 from junctor.cli.chaos.calls import Caller
 from junctor.cli.chaos.history import ACKNOWLEDGE, FAIL, INFO, INVOKE, OK, PULL, RECEIVE, History, Received
 from junctor.cli.chaos.messages import received_of
-from junctor.cli.chaos.plan import HAND_OVER, Plan, Subscriber
+from junctor.cli.chaos.plan import HAND_OVER, KILL_SERVER, KILL_WORKER, Plan, Subscriber
 from junctor.cli.chaos.scenery import Scenery
 
 ANSWER, REFUSE, DAWDLE, BREAK_OFF = "answer", "refuse", "dawdle", "break-off"
@@ -20,11 +20,17 @@ IDLE, AFTER_ERROR = 0.1, 0.4  # seconds
 NACK_DELAY = 1  # seconds
 DAWDLING: Final = (0.5, 3.0)  # seconds
 BETWEEN_LAPSES: Final = (0.5, 2.5)  # seconds
+KILLS: Final = (KILL_WORKER, KILL_SERVER)
+BEFORE_KILL, AFTER_KILL = (
+    0.6,
+    1.2,
+)  # seconds around the death of an owner in which what it has sent is not acknowledged
 
 
 class Behaviour:
     """How one subscriber behaves from delivery to delivery; once ``calm`` is set it always answers.
 
+    What arrives just before a worker is killed is kept until after that: so there is something that was sent and not acknowledged.
     ``received`` counts receptions, ``ids`` are those of the messages.
     """
 
@@ -35,6 +41,7 @@ class Behaviour:
         self.ids: set[str] = set()
         self._history = history
         self._draw = random.Random(f"{plan.seed}:{subscriber.name}:behaviour")  # noqa: S311 - reproducible, not secret
+        self._kills = [fault.at for fault in plan.faults if fault.kind in KILLS]
         self._good_until = 0.0
         self._lock = threading.Lock()
 
@@ -44,7 +51,11 @@ class Behaviour:
         Between two lapses there is some time: each may hold up the queue for seconds, and this is not to measure how long queues get.
         """
         with self._lock:
-            if self.calm.is_set() or time.monotonic() < self._good_until:
+            if self.calm.is_set():
+                return ANSWER
+            if self._until_kill() is not None:
+                return DAWDLE
+            if time.monotonic() < self._good_until:
                 return ANSWER
             what = self._drawn(self._draw.random())
             if what != ANSWER:
@@ -65,9 +76,15 @@ class Behaviour:
 
     def dawdle(self) -> None:
         """Takes its time."""
+        until_kill = self._until_kill()
         with self._lock:
-            length = self._draw.uniform(*DAWDLING)
+            length = self._draw.uniform(*DAWDLING) if until_kill is None else until_kill + AFTER_KILL
         self.calm.wait(length)
+
+    def _until_kill(self) -> float | None:
+        """In how many seconds a worker is killed; None if none is very soon."""
+        now = self._history.now
+        return next((at - now for at in self._kills if 0 <= at - now < BEFORE_KILL), None)
 
     def note(self, messages: Iterable[Mapping[str, Any]], text: str = "") -> tuple[Received, ...]:
         """What has arrived, which is in the history now."""
