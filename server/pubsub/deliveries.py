@@ -145,7 +145,6 @@ class Deliveries:
         if not claimed:
             return  # it was deleted meanwhile
         self._attached(subscription, session, claimed[0])
-        session.when_gone(self.detach)
 
     def detach(self, session: Client) -> None:
         """A WebSocket client is gone: what it has not acknowledged waits for its return.  Never blocks."""
@@ -236,8 +235,11 @@ class Deliveries:
             current.drop()
         elif claimed.previous is not None:
             self._context.pubsub.hints.lost(subscription.id, claimed.previous)
+        is_new = session not in self._of_clients
         self._of_clients.setdefault(session, set()).add(subscription.id)
         self._begin(subscription, claimed, WebSocketTransport(session))
+        if is_new:
+            session.when_gone(self.detach)  # last, since it may be gone already
 
     def _begin(self, subscription: Subscription, claimed: Claimed, transport: Transport) -> None:
         delivery = Delivery(subscription, claimed.epoch, transport, self._parts)
@@ -314,7 +316,6 @@ class Deliveries:
         for subscription, client in attached:
             if subscription.id in claimed:
                 self._attached(subscription, client, claimed[subscription.id])
-                client.when_gone(self.detach)
 
     def _lease_changed(self, is_held: bool) -> None:
         """What is owned may be sent again, or not any more, until it may."""
