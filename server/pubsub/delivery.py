@@ -231,7 +231,8 @@ class Delivery:
 
     def _may_go_on(self) -> bool:
         is_enough = len(self._senders) > self.subscription.max_in_flight
-        return not (self.is_over or self._is_paused or is_enough) and self._parts.may_send()
+        is_held_back = self.is_over or self._is_paused or is_enough or not self.subscription.can_deliver
+        return not is_held_back and self._parts.may_send()
 
     def _next_batch(self) -> list[QueuedMessage]:
         """The next messages to send; without guaranteed delivery if there are none with it, or a more urgent one is."""

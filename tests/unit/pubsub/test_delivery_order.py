@@ -1,4 +1,4 @@
-"""The order of a delivery when a batch fails while the one after next is being fetched."""
+"""What a delivery sends, and what it keeps, when something happens while the next messages are in memory already."""
 
 from __future__ import annotations
 
@@ -76,4 +76,28 @@ def test_what_was_chosen_before_a_batch_failed_does_not_overtake_it() -> None:
     eventually(lambda: len(receiver.ids) == 3)
 
     assert receiver.ids == [1, 2, 3]
+    delivery.end()
+
+
+def test_whoever_is_switched_off_gets_nothing_more_of_what_is_in_memory_until_it_is_on_again() -> None:
+    exchange, receiver = SlowExchange(), ReceiverUnderTest()
+    parts: Any = Parts(exchange, Metrics(), may_send=lambda: True)  # type: ignore[arg-type]  # all that is called
+    subscription: Any = SubscriptionUnderTest(1, batch_size=1)
+    delivery = Delivery(subscription, 1, receiver, parts)
+
+    def switch_off(_messages: object) -> None:
+        subscription.can_deliver = False
+
+    receiver.answer = switch_off
+    found = [message(number) for number in (2, 3)]
+    delivery.owned.held.update({one.id: one for one in found})
+    delivery.fetched(found, has_more=False, wait=None)
+    eventually(lambda: receiver.ids == [2] and not delivery.sent)
+    gevent.idle()
+    assert receiver.ids == [2]
+
+    receiver.answer = lambda _messages: None
+    subscription.can_deliver = True
+    delivery.apply(subscription)
+    eventually(lambda: receiver.ids == [2, 3])
     delivery.end()
