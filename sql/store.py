@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, func, insert, select
+from sqlalchemy import Connection, Engine, func, insert, select, text
 from sqlalchemy.exc import IntegrityError
 
 from junctor.sql import base, changes
@@ -218,10 +218,9 @@ class Store:
     @contextmanager
     def _frozen(self) -> Iterator[Connection]:
         """A connection that sees one state of the database throughout."""
-        with self.engine.connect() as connection:
-            frozen = connection.execution_options(isolation_level="REPEATABLE READ")
-            with frozen.begin():
-                yield frozen
+        with self.engine.begin() as connection:
+            connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+            yield connection
 
     def _all(
         self, connection: Connection, cls: type[Object], ids: Iterable[int] | None = None

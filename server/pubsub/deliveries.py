@@ -11,6 +11,7 @@ import gevent
 import msgspec
 from gevent.lock import Semaphore
 
+from junctor.server.pubsub.claims import Claims
 from junctor.server.pubsub.delivery import Delivery, Parts, Screened
 from junctor.server.pubsub.exchange import Exchange
 from junctor.server.pubsub.hooks import DELETE, SKIP
@@ -21,7 +22,7 @@ from junctor.server.pubsub.transports.base import DeliveryFailed, Transport
 from junctor.server.pubsub.transports.rest import RestTransport
 from junctor.server.pubsub.transports.service import ServiceTransport
 from junctor.server.pubsub.transports.websocket import WebSocketTransport
-from junctor.sql.errors import CallFailed, JunctorError
+from junctor.sql.errors import CallFailed
 from junctor.sql.objects.pubsub import REST, SERVICE
 
 if TYPE_CHECKING:
@@ -54,7 +55,6 @@ class Deliveries:
         self._deliveries: dict[int, Delivery] = {}
         self._of_clients: dict[Client, set[int]] = {}
         self._ending: set[int] = set()
-        self._unreleased: list[tuple[int, int, list[int]]] = []
         self._leaving: dict[int, float] = {}
         self._transports = {target: made(context) for target, made in TRANSPORTS.items()}
         self._turn = Semaphore()
@@ -71,6 +71,7 @@ class Deliveries:
         self._ownership = Ownership(
             engine, context.store.cluster_id, context.links.leases, lambda: context.status.worker_id
         )
+        self._claims = Claims(self._ownership)
         self._exchange = Exchange(engine, lambda: context.status.worker_id)
         self._parts = Parts(
             self._exchange,
@@ -94,7 +95,9 @@ class Deliveries:
             delivery.end()
         gevent.joinall([gevent.spawn(delivery.finish, STOP_TIMEOUT) for delivery in mine])
         with gevent.Timeout(STOP_TIMEOUT, False):  # without the database, the lease runs out instead
-            self._release([(delivery.owned.sub_id, delivery.owned.epoch, delivery.sent) for delivery in mine])
+            self._claims.release(
+                [(delivery.owned.sub_id, delivery.owned.epoch, delivery.sent) for delivery in mine]
+            )
         for delivery in mine:
             delivery.drop()
         self._deliveries.clear()
@@ -141,7 +144,7 @@ class Deliveries:
 
         Raises ``StoreUnavailable``.
         """
-        claimed = self._ownership.claim([subscription.id], by_force=True)
+        claimed = self._claims.claim([subscription.id], by_force=True)
         if not claimed:
             return  # it was deleted meanwhile
         self._attached(subscription, session, claimed[0])
@@ -181,12 +184,12 @@ class Deliveries:
             if self._is_stopped:
                 return
             self._ownership.want(self._lease_changed)
-            self._retry_release()
             own_id = self._context.status.worker_id
             if own_id != self._worker_id:
                 self._renamed(own_id)
             if own_id is None or own_id not in look.workers:
                 return
+            self._claims.tidy(self._deliveries.keys(), self._ending)
             self._look_around(look, own_id)
             for delivery in list(self._deliveries.values()):
                 if _client_of(delivery) is None and delivery.owned.sub_id not in self._wanted:
@@ -196,7 +199,7 @@ class Deliveries:
                 for sub_id in self._wanted
                 if sub_id not in self._deliveries and sub_id not in self._ending
             ]
-            for claimed in self._ownership.claim(sorted(missing)):
+            for claimed in self._claims.claim(sorted(missing)):
                 self._claimed(claimed)
 
     def _look_around(self, look: Look, own_id: int) -> None:
@@ -222,7 +225,7 @@ class Deliveries:
     def _claimed(self, claimed: Claimed) -> None:
         subscription = self._context.pubsub.directory.subscription_by_id(claimed.sub_id)
         if subscription is None or self._is_stopped or claimed.sub_id in self._deliveries:
-            self._release([(claimed.sub_id, claimed.epoch, [])])
+            self._claims.release([(claimed.sub_id, claimed.epoch, [])])
             return
         self._begin(subscription, claimed, self._transports[subscription.target])
 
@@ -274,7 +277,7 @@ class Deliveries:
         try:
             delivery.finish(timeout)
             if not owned.is_over:
-                self._release([(owned.sub_id, owned.epoch, delivery.sent)])
+                self._claims.release([(owned.sub_id, owned.epoch, delivery.sent)])
             delivery.drop()
         finally:
             self._ending.discard(owned.sub_id)
@@ -283,36 +286,22 @@ class Deliveries:
         else:
             self._sweep.now()
 
-    def _release(self, released: list[tuple[int, int, list[int]]]) -> None:
-        """Gives subscriptions back; those that cannot be given back now are once the database is there again."""
-        try:
-            self._ownership.release(released)
-        except JunctorError as error:
-            log.info("%d subscriptions cannot be given back yet: %s", len(released), error)
-            if not self._is_stopped:
-                self._unreleased += released
-
-    def _retry_release(self) -> None:
-        if self._unreleased:
-            again, self._unreleased = self._unreleased, []
-            self._release([one for one in again if one[0] not in self._deliveries])
-
     def _renamed(self, own_id: int | None) -> None:
         """The worker's row is another one: what it owned under the old one is nobody's."""
-        self._worker_id, self._is_stale = own_id, True
+        before = list(self._deliveries.values())
         attached = [
             (delivery.subscription, client)
-            for delivery in self._deliveries.values()
+            for delivery in before
             if (client := _client_of(delivery)) is not None
         ]
-        for delivery in list(self._deliveries.values()):
+        ids = [subscription.id for subscription, _ in attached]
+        claimed = (
+            {one.sub_id: one for one in self._claims.claim(ids, by_force=True)} if own_id is not None else {}
+        )
+        self._worker_id, self._is_stale = own_id, True  # only now: what has failed is tried again
+        for delivery in before:
             self._forget(delivery)
             delivery.drop()
-        if own_id is None:
-            return
-        claimed = {
-            one.sub_id: one for one in self._ownership.claim([sub.id for sub, _ in attached], by_force=True)
-        }
         for subscription, client in attached:
             if subscription.id in claimed:
                 self._attached(subscription, client, claimed[subscription.id])

@@ -77,9 +77,9 @@ def limited(
     engine: Engine, seconds: float, lock_seconds: float = 1.0, isolation_level: str | None = None
 ) -> Iterator[Connection]:
     """A transaction whose statements take at most ``seconds`` each, of which at most ``lock_seconds`` are spent waiting for a lock."""
-    with engine.connect() as pooled:
-        connection = pooled.execution_options(isolation_level=isolation_level) if isolation_level else pooled
-        with connection.begin():
-            limits = f"SET LOCAL statement_timeout = {int(seconds * 1000)}; SET LOCAL lock_timeout = {int(lock_seconds * 1000)}"
-            connection.execute(text(limits))
-            yield connection
+    with engine.connect() as connection, connection.begin():
+        if isolation_level:  # of the transaction: a connection that must be made as before cannot be given back once it is broken
+            connection.execute(text(f"SET TRANSACTION ISOLATION LEVEL {isolation_level}"))
+        limits = f"SET LOCAL statement_timeout = {int(seconds * 1000)}; SET LOCAL lock_timeout = {int(lock_seconds * 1000)}"
+        connection.execute(text(limits))
+        yield connection

@@ -92,6 +92,8 @@ CROSS JOIN LATERAL (
     LIMIT 1
 ) AS first
 """
+# What a worker owns, whether it knows or not.
+_OWNED: Final = "SELECT sub_id, epoch, in_flight FROM pubsub_state WHERE worker_id = %(worker)s"
 _OWNER: Final = "SELECT worker_id FROM pubsub_state WHERE sub_id = %(sub)s"
 
 
@@ -197,6 +199,10 @@ class Ownership:
                 worker=self._own_id(),
             )
 
+    def owned(self) -> list[tuple[int, int, list[int]]]:
+        """All that is this worker's, with the epoch, and the ids of the messages that are in flight."""
+        return [tuple(row) for row in self._run(_OWNED, worker=self._own_id())]
+
     def look(self) -> Look:
         """The newest message and the living workers: what is asked once a second, whatever this worker owns."""
         rows = self._run(_LOOK, cluster=self._cluster_id, prefix=LEASE_PREFIX)
@@ -220,6 +226,6 @@ class Ownership:
 
     def _run(self, text: str, **values: Any) -> list[Any]:
         """The rows of the last of some statements, which are one transaction."""
-        with database_errors(), self._engine.connect() as connection:
-            result = connection.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql(text, values)
+        with database_errors(), self._engine.begin() as connection:
+            result = connection.exec_driver_sql(text, values)
             return list(result.fetchall()) if result.returns_rows else []

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from junctor.server.metrics import Metrics
+from junctor.server.pubsub.claims import Claims
 from junctor.server.pubsub.deliveries import Deliveries
 from junctor.server.pubsub.delivery import Parts
 from junctor.server.pubsub.ownership import Claimed
+from junctor.sql.errors import StoreUnavailable
 from tests.helpers.receivers import SubscriptionUnderTest
 
 
@@ -37,7 +39,7 @@ def deliveries() -> Deliveries:
     ownership: Any = SimpleNamespace(
         claim=lambda sub_ids, by_force: [Claimed(sub_ids[0], next(epochs), None)] if by_force else []
     )
-    made._ownership = ownership
+    made._ownership, made._claims = ownership, Claims(ownership)
     made._parts = Parts(exchange, Metrics(), may_send=lambda: False)
     return made
 
@@ -59,3 +61,25 @@ def test_the_subscription_of_a_client_that_another_one_resumes_is_the_others(del
     deliveries.attach(subscription, after)
     before.farewells[0](before)
     assert [state["epoch"] for state in deliveries.states()] == [2]
+
+
+def test_clients_stay_attached_when_their_worker_has_another_row_and_the_database_is_away_at_first(
+    deliveries: Deliveries,
+) -> None:
+    session: Any = Session()
+    subscription: Any = SubscriptionUnderTest(1)
+    deliveries.attach(subscription, session)
+    ownership: Any = deliveries._ownership
+    claim = ownership.claim
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise StoreUnavailable("The database is away.")
+
+    ownership.claim = refuse
+    with pytest.raises(StoreUnavailable):
+        deliveries._renamed(7)
+    assert len(deliveries.states()) == 1
+
+    ownership.claim = claim
+    deliveries._renamed(7)
+    assert [(state["sub_id"], state["epoch"]) for state in deliveries.states()] == [(1, 2)]
