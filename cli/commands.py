@@ -12,6 +12,7 @@ SECTIONS: Final = (
     "Configuration",
     "WebSockets",
     "Publish/subscribe",
+    "Single Sign-On",
     "Maintenance",
 )
 
@@ -63,6 +64,19 @@ COMMANDS: Final[Mapping[str, Entry]] = {
         "pubsub:pubsub",
         "Publish/subscribe",
         "Messages of publish/subscribe: publish, pull, browse, explain, replay.",
+    ),
+    "sso": Entry(
+        "sso:sso",
+        "Single Sign-On",
+        "Users of Single Sign-On: made, found, locked, approved; their passwords and sessions.",
+    ),
+    "audit": Entry(
+        "audit:audit",
+        "Single Sign-On",
+        "The audit trail: who did what to whom, and whether anybody has changed it since.",
+    ),
+    "hash": Entry(
+        "hash_rounds:hash_", "Single Sign-On", "Hashes of passwords: how many rounds take how long."
     ),
     "chaos": Entry(
         "chaos.command:chaos",

@@ -24,6 +24,9 @@ class ExitCode(IntEnum):
     PROCESS = 9
     DATABASE = 10
     REMOTE = 11
+    USER_EXISTS = 20
+    SSO_REFUSED = 21
+    NO_SUCH_USER = 22
     BUG = 70
     INTERRUPTED = 130
 
@@ -41,6 +44,9 @@ MEANING: Final[Mapping[ExitCode, str]] = {
     ExitCode.PROCESS: "a process did not start or stop",
     ExitCode.DATABASE: "the object database cannot be used, or its secrets cannot be read",
     ExitCode.REMOTE: "the server or the service failed; its log has the details",
+    ExitCode.USER_EXISTS: "there is a user of this name or e-mail address already",
+    ExitCode.SSO_REFUSED: "Single Sign-On refused it; the message has its codes",
+    ExitCode.NO_SUCH_USER: "there is no such user",
     ExitCode.BUG: "an error in the command itself; the message says where the details are",
     ExitCode.INTERRUPTED: "interrupted, or a question was not answered",
 }
@@ -65,6 +71,9 @@ _BY_ERROR: Final[Mapping[str, ExitCode]] = {
     "StoreUnavailable": ExitCode.DATABASE,
     "SchemaOutdated": ExitCode.DATABASE,
     "SecretUnreadable": ExitCode.DATABASE,
+    "UserExists": ExitCode.USER_EXISTS,
+    "SsoRefused": ExitCode.SSO_REFUSED,
+    "NoSuchUser": ExitCode.NO_SUCH_USER,
     "RemoteError": ExitCode.REMOTE,
     "JunctorError": ExitCode.REMOTE,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,7 @@ def rotate(session: Session) -> None:
     removes them then.  Servers need not stop.  On a cluster of several machines, copy the key file to the others first
     with the new key in its second line, and run this on one machine.
     """
+    from junctor.server.audit.anchor import reseal
     from junctor.sql.rekey import rekey
     from junctor.sql.secrets import Keyring, new_key_line, parse_keys
 
@@ -93,11 +95,13 @@ def rotate(session: Session) -> None:
         replace_file(path, new_key_line() + text)
         with opened_store(environment) as store:
             done = rekey(store)
+            reseal(store)
         active = Keyring.load(path).active
     found = {"key": active, "secrets": done.total, "encrypted": done.changed, "file": str(path)}
 
     def show() -> None:
         session.say(f"{path} has the new key {active}; {done.changed} secrets are encrypted with it now.")
+        _tell_unreadable(session, done.unreadable)
         session.say(
             "Restart the servers at some time, then run 'junctor secret retire' to remove the earlier keys."
         )
@@ -107,12 +111,50 @@ def rotate(session: Session) -> None:
 
 @secret.command(cls=LocalCommand)
 @pass_session
-def retire(session: Session) -> None:
+def status(session: Session) -> None:
+    """Tells which keys there are, and what still needs those before the newest; nothing is changed.
+
+    Secrets of earlier keys are encrypted anew by 'junctor secret retire'.  What ends with them are sessions, recovery codes and
+    tokens of users, of which only digests are stored, and the possibility to verify audit events one by one.
+    """
+    from junctor.sql import rekey_sso
+    from junctor.sql.rekey import outdated
+
+    environment = session.environment()
+    path = _key_file(environment)
+    with opened_store(environment) as store:
+        found, ending = outdated(store), rekey_sso.ending(store, _made(path))
+        keys = list(store.keyring.ids)
+    answer = {
+        "keys": keys,
+        "secrets": found.total,
+        "outdated": found.changed,
+        "unreadable": found.unreadable,
+        "ending": ending if len(keys) > 1 else {},
+    }
+
+    def show() -> None:
+        session.say(f"The key {keys[0]} is the newest of {len(keys)}.")
+        session.say(f"{found.changed} of {found.total} secrets are encrypted with an earlier one.")
+        _tell_unreadable(session, found.unreadable)
+        if len(keys) > 1 and ending:
+            session.say(f"With the earlier keys end: {_shown(ending)}.")
+
+    session.answer(answer, show)
+
+
+@secret.command(cls=LocalCommand)
+@click.option("--yes", "-y", is_flag=True, help="Do not ask whether what has an earlier key may end.")
+@pass_session
+def retire(session: Session, /, yes: bool) -> None:
     """Removes all keys but the newest from the key file.
 
     Secrets that others have meanwhile stored with an earlier key are encrypted anew first.  Refused while a server runs
-    that was started before the newest key was made: it would go on using an earlier one.
+    that was started before the newest key was made: it would go on using an earlier one.  Sessions, recovery codes and tokens of
+    users that are older than the newest key end: asks before that.
     """
+    from junctor.server.audit.anchor import reseal
+    from junctor.sql import rekey_sso
     from junctor.sql.rekey import rekey
     from junctor.sql.secrets import parse_keys
 
@@ -122,6 +164,8 @@ def retire(session: Session) -> None:
         _refuse_old_servers(environment, path)
         with opened_store(environment) as store:
             done = rekey(store)
+            agree(session, rekey_sso.ending(store, _made(path)), yes=yes)
+            reseal(store)
         text = path.read_text(encoding="ascii")
         keys = list(parse_keys(text))
         replace_file(path, _only(text, keys[0]))
@@ -129,6 +173,36 @@ def retire(session: Session) -> None:
     session.answer(
         found, lambda: session.say(f"The key {keys[0]} is the only one now; removed: {len(keys) - 1}.")
     )
+
+
+def _made(path: Path) -> datetime:
+    """When the newest key was put into a key file."""
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+
+
+def agree(session: Session, ending: dict[str, int], *, yes: bool) -> None:
+    """Asks whether users may lose what cannot be given another key; if there is nothing, does not ask.
+
+    Raises ``UsageError`` when nobody can be asked.
+    """
+    from junctor.sql.rekey_sso import AUDIT_SEALS
+
+    lost = {kind: count for kind, count in ending.items() if kind != AUDIT_SEALS}
+    if yes or not lost:
+        return
+    question = f"With the earlier keys end: {_shown(lost)}."
+    if not session.interactive:
+        raise click.UsageError(f"{question} Wait until they have expired, or say --yes.")
+    click.confirm(f"{question} Go on?", abort=True, err=True)
+
+
+def _shown(ending: dict[str, int]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in ending.items())
+
+
+def _tell_unreadable(session: Session, unreadable: int) -> None:
+    if unreadable:
+        session.say(f"{unreadable} secrets of users cannot be read with any key; they stay as they are.")
 
 
 def _secret_field(object_type: str, field_name: str | None) -> tuple[TypeInfo, FieldInfo]:

@@ -18,8 +18,13 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, Final, NoReturn
 
+from junctor.server.email.message import SMTPMessage
 from junctor.server.service import bunch, channel, hook_services, types, websocket_gateway
 from junctor.server.service.base import Service
+from junctor.server.sso import api, codes
+from junctor.server.sso.errors import InvalidTOTPError, ValidationError
+from junctor.server.sso.search import SearchCtx
+from junctor.server.sso.signup import SignupCtx
 from junctor.sql import errors
 
 logger = logging.getLogger("junctor.service")
@@ -94,11 +99,24 @@ _COMMON: Final[dict[str, Any]] = {
     "Inactive": errors.Inactive,
     "PARAMS_PRIORITY": channel.PARAMS_PRIORITY,
     "ParsingException": ParsingException,
+    "SMTPMessage": SMTPMessage,
     "TimeoutException": errors.TimedOut,
     "WEB_SOCKET": channel.WEB_SOCKET,
     "ZATO_NOT_GIVEN": "ZATO_NOT_GIVEN",
     "ZATO_OK": "ZATO_OK",
     "ZatoException": errors.JunctorError,
+}
+
+_SSO: Final[dict[str, Any]] = {
+    "InvalidTOTPError": InvalidTOTPError,
+    "RequestCtx": api.RequestCtx,
+    "SearchCtx": SearchCtx,
+    "Session": api.Session,
+    "SignupCtx": SignupCtx,
+    "User": api.User,
+    "ValidationError": ValidationError,
+    "const": codes.const,
+    "status_code": codes.status_code,
 }
 
 # Every module and what it holds; a module with others below it is a package.
@@ -127,6 +145,9 @@ MODULES: Final[Mapping[str, Mapping[str, Any]]] = {
         "WebSocketsPubSubGateway": websocket_gateway.WebSocketsPubSubGateway,
     },
     "zato.simpleio": {**_TYPES, "Bunch": bunch.Bunch},
+    "zato.sso": _SSO,
+    "zato.sso.api": _SSO,
+    "zato.sso.common": _SSO,
 }
 _PACKAGES: Final = frozenset(name.rpartition(".")[0] for name in MODULES)
 

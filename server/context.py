@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from junctor.server.channels.router import Router
+from junctor.server.email.connections import Email
 from junctor.server.log import Logs
 from junctor.server.metrics import Metrics
 from junctor.server.settings import Settings
 
 if TYPE_CHECKING:
+    from junctor.server.audit.trail import AuditTrail
     from junctor.server.bus.client import Publisher
     from junctor.server.bus.listener import Convergence, Listener
     from junctor.server.channels.rest import RestChannel
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from junctor.server.service.invoke import Invoker
     from junctor.server.service.store import ServiceStore
     from junctor.server.service.wsx import WSX
+    from junctor.server.sso.linked_rows import Link
+    from junctor.server.sso.single_sign_on import SingleSignOn
     from junctor.server.websocket.clients import ConnectedClients
     from junctor.server.websocket.endpoints import Endpoints
     from junctor.server.websocket.relay import Relay
@@ -36,13 +40,15 @@ class Context:
 
     The fields without a default are there from the start, in the master already.  The others are set by ``Worker`` while the worker boots,
     before ``is_loaded``; nothing that runs for a request sees them missing.  ``not_ready`` says why no requests should be sent
-    here, '' when they should.
+    here, '' when they should.  ``linked`` has the security definitions whose calls are a user's of Single Sign-On, by their ids.
     """
 
     settings: Settings
     logs: Logs
     metrics: Metrics
     router: Router[RestChannel] = field(default_factory=Router)
+    email: Email = field(default_factory=Email)
+    linked: dict[int, Link] = field(default_factory=dict)
     is_loaded: bool = False
     not_ready: str = "The server is starting."
 
@@ -63,6 +69,8 @@ class Context:
     wsx: WSX = field(init=False)
     websockets: Endpoints = field(init=False)
     pubsub: Broker = field(init=False)
+    audit: AuditTrail = field(init=False)
+    sso: SingleSignOn = field(init=False)
 
     @property
     def out(self) -> Outgoing:

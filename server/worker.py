@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import gevent
 
 from junctor.server.admin.builtin import ADMIN, ensure_builtin, ensure_server
+from junctor.server.audit.trail import AuditTrail
 from junctor.server.bus.client import Publisher
 from junctor.server.bus.listener import Convergence, Listener
 from junctor.server.channels.router import Router
+from junctor.server.email.connections import Email
 from junctor.server.metrics import Histogram
 from junctor.server.outgoing.facade import Outgoing
 from junctor.server.outgoing.websocket_live import Links
@@ -25,6 +27,7 @@ from junctor.server.service.invoke import OK, Invoker, InvokerSettings
 from junctor.server.service.pickup import Pickup
 from junctor.server.service.store import ServiceStore
 from junctor.server.service.wsx import WSX
+from junctor.server.sso.single_sign_on import SingleSignOn
 from junctor.server.websocket.client_rows import ClientRows
 from junctor.server.websocket.clients import ConnectedClients
 from junctor.server.websocket.endpoints import Endpoints
@@ -84,6 +87,8 @@ class Worker:
             context.tokens.revoked.stop()
             if unfinished := context.invoker.stop(ASYNC_CALLS_TIMEOUT):
                 log.warning("%d asynchronous calls were stopped before they had finished.", unfinished)
+            context.sso.stop()
+            context.audit.stop()
             context.pubsub.stop()
             context.links.stop()
             context.relay.stop()
@@ -134,18 +139,7 @@ class Worker:
                 settings.directory.parent / "secrets" / "keyring", given=settings.secret_keys
             )
             context.store = Store.open(engine, settings.cluster, keyring)
-            context.services = ServiceStore()
-            context.publisher = Publisher(settings.redis_url, context.store.cluster_id)
-            context.outgoing = Outgoing()
-            context.links = Links(Leases(context.store, self._worker_id))
-            context.clients = ConnectedClients()
-            context.relay, context.wsx = Relay(context), WSX(context)
-            context.tokens = Tokens(context.store, self._announce)
-            context.websockets.abandon()
-            context.invoker = Invoker(context.services, context, InvokerSettings(metrics=self._measured))
-            context.pubsub = Broker(context)
-            context.registry = Registry(context)
-            context.router = Router()
+            self._make_parts()
             _require_keys(context.store)
             changed = [ensure_builtin(context), ensure_server(context)]
             if any(changed):
@@ -170,11 +164,31 @@ class Worker:
             applied=self._applied,
             woken=context.tokens.revoked.wake,
         )
+        context.listener.sessions_changed = context.sso.sessions.heard
         context.listener.start()
         context.links.start()
         context.pubsub.start()
+        context.audit.start()
+        context.sso.start()
         context.tokens.revoked.start()
         gc.freeze()
+
+    def _make_parts(self) -> None:
+        """What works with the store; nothing of it does anything yet."""
+        context, settings = self._context, self._context.settings
+        context.services = ServiceStore()
+        context.publisher = Publisher(settings.redis_url, context.store.cluster_id)
+        context.outgoing = Outgoing()
+        context.links = Links(Leases(context.store, self._worker_id))
+        context.clients = ConnectedClients()
+        context.relay, context.wsx = Relay(context), WSX(context)
+        context.tokens = Tokens(context.store, self._announce)
+        context.websockets.abandon()
+        context.invoker = Invoker(context.services, context, InvokerSettings(metrics=self._measured))
+        context.pubsub = Broker(context)
+        context.audit, context.sso = AuditTrail(context), SingleSignOn(context)
+        context.registry = Registry(context)
+        context.router, context.email = Router(), Email()
 
     def _join(self) -> None:
         """Makes the worker known to the cluster, so that others reach its WebSocket clients."""

@@ -24,6 +24,7 @@
     +-- ConnectionFailed        an outgoing connection failed
     |   +-- ConnectionTimeout   ... or did not answer in time
     |   +-- ConnectionInactive  ... or is switched off
+    |   +-- MailRefused         ... or a mail server did not take a message
     |   +-- WebSocketClosed     ... or a WebSocket that has closed was to send something
     |       +-- SlowConsumer    ... which does not take what it is sent
     +-- AddressUnavailable      a channel cannot listen on its address
@@ -42,7 +43,7 @@ The docstring of a class is its message when none is given.  ``server/http_error
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -228,6 +229,26 @@ class ConnectionTimeout(ConnectionFailed, TimedOut):
 
 class ConnectionInactive(ConnectionFailed, Inactive):
     """The outgoing connection is not active."""
+
+
+class MailRefused(ConnectionFailed):
+    """The mail server did not take the message.
+
+    ``code`` is its answer, from 400 if it may take the message later and from 500 if not, 0 if it was not asked.  ``refused`` has the
+    code and the reason for each recipient that it does not take; nobody got the message then.
+    """
+
+    def __init__(
+        self, message: str = "", *, code: int = 0, refused: Mapping[str, tuple[int, str]] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.refused = dict(refused or {})
+
+    @property
+    def is_permanent(self) -> bool:
+        """Whether there is no use in trying again."""
+        return not 400 <= self.code < 500
 
 
 class WebSocketClosed(ConnectionFailed):

@@ -164,9 +164,11 @@ def secret(
     )
 
 
-def text_list(label: str, help: str, *, max: int = 100, **more: Any) -> MappedColumn[Any]:
-    """Up to ``max`` lines of text; empty when none is given."""
-    field = Field(FieldType.LIST, label, help, default=(), max=max, **more)
+def text_list(
+    label: str, help: str, *, max: int = 100, default: tuple[str, ...] = (), **more: Any
+) -> MappedColumn[Any]:
+    """Up to ``max`` lines of text; ``default`` when none is given."""
+    field = Field(FieldType.LIST, label, help, default=default, max=max, **more)
     return _column(JSONB, field, nullable=False)
 
 

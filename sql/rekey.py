@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Column, Connection, Table, bindparam, select, text, update
 
-from junctor.sql import base, changes
+from junctor.sql import base, changes, rekey_sso
 from junctor.sql.engine import database_errors
 from junctor.sql.secrets import Keyring
 from junctor.sql.store import Store
@@ -17,24 +17,31 @@ BATCH = 1000  # rows that are read and written at a time
 
 @dataclass(frozen=True, slots=True)
 class Rekeyed:
-    """How many secrets are stored, and how many of them had another key than the active one."""
+    """How many secrets are stored, how many of them had another key than the active one, and of how many the key is missing."""
 
     total: int
     changed: int
+    unreadable: int = 0
 
 
 def rekey(store: Store) -> Rekeyed:
-    """Encrypts the secrets of the cluster's objects with the active key of its keyring: all of them, or none.
+    """Encrypts the secrets of the cluster with the active key of its keyring: those of objects all or none, then those of users.
 
-    Values stay what they are, so it makes no version of the configuration and no worker has to do anything.  Writers wait meanwhile.
-    Raises ``SecretUnreadable`` when the key of a stored secret is missing, ``StoreUnavailable`` or ``SchemaOutdated``.
+    Values stay what they are, so it makes no version of the configuration and no worker has to do anything.  Those who write objects wait
+    meanwhile; users are done a few at a time (``rekey_sso.py``), and it can be run again when it was interrupted.
+    Raises ``SecretUnreadable`` when the key of an object's secret is missing, ``StoreUnavailable`` or ``SchemaOutdated``.
     """
-    return _each(store, write=True)
+    return _both(store, write=True)
 
 
 def outdated(store: Store) -> Rekeyed:
     """The same count, with nothing changed: ``changed`` is how many secrets the active key would have to replace."""
-    return _each(store, write=False)
+    return _both(store, write=False)
+
+
+def _both(store: Store, *, write: bool) -> Rekeyed:
+    objects, users = _each(store, write=write), rekey_sso.renew(store, write=write)
+    return Rekeyed(objects.total + users.total, objects.changed + users.changed, users.unreadable)
 
 
 def _each(store: Store, *, write: bool) -> Rekeyed:

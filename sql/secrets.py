@@ -138,6 +138,11 @@ class Keyring:
         path = Path(given) if given else path
         return cls(_read(path), path)
 
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids of the keys, the active one first."""
+        return tuple(self._keys)
+
     def encrypt(self, value: str, field: str) -> str:
         """The form in which ``value`` is stored for ``field`` ('kind.name'); '' stays ''."""
         if not value:

@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from junctor.server.admin import cluster, deploy, enmasse, jwt, links, pubsub, pubsub_dead_letters, websocket
+from junctor.server.admin import (
+    audit,
+    cluster,
+    deploy,
+    email,
+    enmasse,
+    jwt,
+    links,
+    pubsub,
+    pubsub_dead_letters,
+    sso,
+    websocket,
+)
 from junctor.server.admin.objects import object_services
 from junctor.server.admin.service import AdminService
 from junctor.server.channels.rest import encode
@@ -19,6 +31,12 @@ from junctor.server.service.base import Service
 from junctor.server.service.info import describe
 from junctor.server.service.naming import OWN_PREFIXES
 from junctor.server.service.websocket_gateway import WebSocketsGateway, WebSocketsPubSubGateway
+from junctor.server.sso import http as sso_http
+from junctor.server.sso import mail_service, password_reset, signup_services
+from junctor.server.sso import openapi as sso_openapi
+from junctor.server.sso import rest_channels as sso_objects
+from junctor.server.sso.oidc import rest_channels as oidc_channels
+from junctor.server.sso.oidc import services as oidc_services
 from junctor.sql.errors import BadRequest, Forbidden, InvalidInput, NotFound, ServiceNotFound
 from junctor.sql.store import Store
 from junctor.sql.transaction import Transaction
@@ -128,6 +146,13 @@ def builtin_services() -> Iterator[type[Service]]:
     yield from pubsub.SERVICES
     yield from pubsub_dead_letters.SERVICES
     yield durable.RunDurably
+    yield from (email.Ping, mail_service.SendMail, password_reset.IssueToken)
+    yield from signup_services.SERVICES
+    yield from sso_http.services()
+    yield sso_openapi.OpenApi
+    yield from oidc_services.SERVICES
+    yield from audit.SERVICES
+    yield from sso.SERVICES
     yield from jwt.SERVICES
     yield from object_services()
 
@@ -150,6 +175,8 @@ CHANNELS: dict[str, dict[str, Any]] = {
     },
     **jwt.CHANNELS,
     **rest_channels.CHANNELS,
+    **sso_objects.CHANNELS,
+    **oidc_channels.CHANNELS,
 }
 
 
@@ -205,10 +232,11 @@ def create_builtin(transaction: Transaction, impl_names: dict[str, str]) -> None
             transaction.create("channel_rest", fields | {"name": name}, system=internal)
     rest_channels.create_objects(transaction)
     durable.create_objects(transaction)
+    sso_objects.create_objects(transaction)
 
 
 def _missing(store: Store, impl_names: dict[str, str]) -> bool:
     have = {item.name for item in store.find("service", internal=True).objects}
     channels = {item.name for item in store.find("channel_rest", internal=True).objects}
-    objects = rest_channels.has_objects(store) and durable.has_objects(store)
+    objects = all(part.has_objects(store) for part in (rest_channels, durable, sso_objects))
     return not (objects and have.issuperset(impl_names) and channels.issuperset(CHANNELS))

@@ -17,6 +17,11 @@ def topic(cluster_id: int) -> str:
     return f"junctor:{cluster_id}:config"
 
 
+def sessions_topic(cluster_id: int) -> str:
+    """The Redis channel on which workers tell each other whose sessions of Single Sign-On have ended or changed."""
+    return f"junctor:{cluster_id}:sso"
+
+
 def connect(url: str, *, timeout: float | None = CONNECT_TIMEOUT) -> redis.Redis:
     """A client with one connection; ``timeout`` is in seconds, None to wait for ever."""
     return redis.Redis.from_url(
@@ -31,19 +36,27 @@ def connect(url: str, *, timeout: float | None = CONNECT_TIMEOUT) -> redis.Redis
 
 
 class Publisher:
-    """Publishes versions.  Redis only makes changes arrive sooner: when it is away, workers find them by themselves."""
+    """Publishes news.  Redis only makes changes arrive sooner: when it is away, workers find them by themselves."""
 
     def __init__(self, url: str, cluster_id: int) -> None:
         self._redis = connect(url) if url else None
         self._topic = topic(cluster_id)
+        self._sessions_topic = sessions_topic(cluster_id)
         self._is_down = False
 
     def publish(self, version: int) -> None:
         """Says that ``version`` is there, which must have been committed."""
+        self._publish(self._topic, str(version))
+
+    def publish_sessions(self, users: str) -> None:
+        """Says whose sessions have ended or changed, as ``SessionUpkeep`` writes it."""
+        self._publish(self._sessions_topic, users)
+
+    def _publish(self, topic: str, message: str) -> None:
         if self._redis is None:
             return
         try:
-            self._redis.publish(self._topic, str(version))
+            self._redis.publish(topic, message)
             self._is_down = False
         except redis.RedisError as error:
             if not self._is_down:

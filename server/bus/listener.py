@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from typing import Any
 
 import gevent
 import redis
 from gevent.event import Event
 from gevent.lock import Semaphore
 
-from junctor.server.bus.client import connect, topic
+from junctor.server.bus.client import connect, sessions_topic, topic
 from junctor.server.runtime.registry import Registry
 from junctor.sql.errors import JunctorError, StoreUnavailable
 from junctor.sql.store import Store
@@ -28,8 +29,11 @@ class Listener:
     """Follows the change feed for one worker.
 
     ``applied`` is called, in the listener's greenlet, with each version that the worker has applied.  ``woken`` is called with each
-    message, for whoever else follows something in the database; it must neither block nor raise.
+    message about it, for whoever else follows something in the database, and ``sessions_changed`` with each about sessions of Single
+    Sign-On, '' when there may have been some that were missed.  Neither may block or raise.
     """
+
+    sessions_changed: Callable[[str], None]
 
     def __init__(
         self,
@@ -51,6 +55,7 @@ class Listener:
         self._turn = Semaphore()
         self._greenlets: list[gevent.Greenlet] = []
         self._is_down = False
+        self.sessions_changed = _ignore
 
     def start(self) -> None:
         """Begins to follow; returns at once."""
@@ -114,11 +119,15 @@ class Listener:
             client = connect(self._redis_url, timeout=None)
             try:
                 with client.pubsub() as subscription:  # type: ignore[no-untyped-call]  # redis has no type for it
-                    subscription.subscribe(topic(self._store.cluster_id))
+                    sessions = sessions_topic(self._store.cluster_id).encode()
+                    subscription.subscribe(topic(self._store.cluster_id), sessions)
                     for message in subscription.listen():
                         if message["type"] == "subscribe" and was_down:
                             log.info("Redis is back.")
                             was_down = False
+                        if message["channel"] == sessions:
+                            self._sessions_message(message)
+                            continue
                         self._wake.set()
                         self._woken()
             except (redis.RedisError, OSError, ValueError) as error:
@@ -132,6 +141,14 @@ class Listener:
             finally:
                 client.close()
             gevent.sleep(RECONNECT_PAUSE)
+
+    def _sessions_message(self, message: dict[str, Any]) -> None:
+        is_news = message["type"] == "message"
+        self.sessions_changed(message["data"].decode("ascii", "replace") if is_news else "")
+
+
+def _ignore(_message: str) -> None:
+    """Nobody wants to know."""
 
 
 class Convergence:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from junctor.server.service.response import Response
 
 OK = 200
+UST_HEADER = "X-Zato-SSO-UST"
 JSON_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z
 REQUESTS = "junctor_requests_total"
 CONTENT_TYPES = {"json": "application/json", "form": "application/x-www-form-urlencoded", "": "text/plain"}
@@ -99,6 +100,10 @@ class RestChannel(Live):
         environ = request.env
         caller = authenticate(self.context.registry, self._security_id, environ)
         environ[CALLER] = caller.name
+        if caller.id in self.context.linked and (
+            ust := self.context.sso.linked.calls.on_call(caller, environ, cid)
+        ):
+            response.set_header(UST_HEADER, ust)
         body = read_body(environ, self._max_body_size or self.context.cluster.max_body_size)
         text = environ.get("QUERY_STRING")
         query = parse_query(text) if text else {}
@@ -154,6 +159,8 @@ class RestChannel(Live):
         data = encode(payload)
         response.content_type = self._content_type
         status = OK if made.is_plain else self._render_head(response, made)
+        if made.is_private:
+            response.set_header("Cache-Control", "no-store")
         if self._gzip and not made.content_encoding:
             data = self._compressed(environ, response, data)
         response.data = data

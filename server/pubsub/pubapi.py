@@ -7,7 +7,8 @@ from typing import Final
 from junctor.server.pubsub.api import OLDEST, PubSubService, amount, answer_to
 from junctor.server.pubsub.message_state import message_state
 from junctor.server.pubsub.pull import MAX_DELAY
-from junctor.sql.errors import BadRequest
+from junctor.server.pubsub.subscribing import NOT_AUTHORIZED
+from junctor.sql.errors import BadRequest, Forbidden
 
 
 class TopicService(PubSubService):
@@ -49,7 +50,8 @@ class SubscribeService(PubSubService):
         """Ends the subscription that ``sub_key`` names, or the one that the caller pulls from."""
         subscribing = self.context.pubsub.subscribing
         is_named = bool(self.given.get("sub_key"))
-        subscribing.unsubscribe(self.subscription() if is_named else self.own_subscription())
+        if not subscribing.unsubscribe(self.subscription() if is_named else self.own_subscription()):
+            raise Forbidden(self.cid, NOT_AUTHORIZED)  # as if this worker had known already
         self.response.payload = {}
 
     def handle(self) -> None:
@@ -139,7 +141,8 @@ class Unsubscribe(PubSubService):
 
     def handle(self) -> None:
         """``sub_key``, and ``topic_name`` if it is to be checked."""
-        self.context.pubsub.subscribing.unsubscribe(self.subscription())
+        if not self.context.pubsub.subscribing.unsubscribe(self.subscription()):
+            raise Forbidden(self.cid, NOT_AUTHORIZED)  # as if this worker had known already
         self.response.payload = {}
 
 

@@ -124,8 +124,8 @@ class Subscribing:
         self._context.pubsub.deliveries.attach(subscription, session)
         return subscription
 
-    def unsubscribe(self, subscription: Subscription) -> None:
-        """Deletes a subscription, and with it what is in its queue; one that is gone already is no error."""
+    def unsubscribe(self, subscription: Subscription) -> bool:
+        """Deletes a subscription, and with it what is in its queue; whether it was still there, which this worker may be late to know."""
         context = self._context
         topic = subscription.topic
         try:
@@ -135,9 +135,10 @@ class Subscribing:
                 transaction.delete(KIND, subscription.id)
         except NotFound:
             log.debug("Subscription %r was deleted before.", subscription.name)
-            return
+            return False
         self._announce(transaction)
         context.pubsub.hooks.on_unsubscribed(topic, subscription)
+        return True
 
     def of(self, endpoint: Endpoint, sub_key: str, topic_name: str = "") -> Subscription:
         """The endpoint's subscription of this key, to this topic if one is given.  Raises ``Forbidden``."""

@@ -22,6 +22,8 @@ MODULES = (
     "junctor.server.outgoing.rest_live",
     "junctor.server.outgoing.websocket_live",
     "junctor.server.pubsub.live",
+    "junctor.server.email.live",
+    "junctor.server.sso.live",
 )
 
 

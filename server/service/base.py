@@ -22,8 +22,10 @@ from junctor.server.service.response import Response
 from junctor.sql.errors import CallFailed, CallTimeout, InvalidInput
 
 if TYPE_CHECKING:
+    from junctor.server.audit.audit_pii import AuditPII
     from junctor.server.service.pubsub import PubSub
     from junctor.server.service.wsx import WSX
+    from junctor.server.sso.api import SsoApi
 
 
 class Platform(Protocol):
@@ -32,6 +34,18 @@ class Platform(Protocol):
     @property
     def out(self) -> Any:
         """The outgoing connections, by their types: ``self.out.rest['CRM']``."""
+
+    @property
+    def email(self) -> Any:
+        """The connections to mail servers: ``self.email.smtp.get('name').conn``."""
+
+    @property
+    def sso(self) -> Any:
+        """The parts of Single Sign-On, of which services have ``self.sso``."""
+
+    @property
+    def audit(self) -> Any:
+        """The audit trail."""
 
     @property
     def wsx(self) -> Any:
@@ -134,6 +148,21 @@ class Service:
         return self.server.out
 
     @property
+    def email(self) -> Any:
+        """The connections to mail servers: ``self.email.smtp.get('name').conn.send(message)``."""
+        return self.server.email
+
+    @cached_property
+    def sso(self) -> SsoApi | None:
+        """Single Sign-On: ``self.sso.user.login(...)``; None while it is switched off."""
+        parts = self.server.sso
+        if not parts.is_active:
+            return None
+        from junctor.server.sso.api import SsoApi  # it has services of its own
+
+        return SsoApi(parts, self.name)
+
+    @property
     def wsx(self) -> WSX:
         """The WebSocket clients that are connected anywhere in the cluster: ``self.wsx.invoke(pub_client_id, data)``."""
         clients: WSX = self.server.wsx
@@ -144,6 +173,13 @@ class Service:
         """Publish/subscribe: ``self.pubsub.publish('/customer/new', data=data)``."""
         offered: PubSub = self.server.pubsub.of_services
         return offered
+
+    @property
+    def audit_pii(self) -> AuditPII:
+        """The audit trail: ``self.audit_pii.info(self.cid, 'customer.read', current_user, target_user, 'ok', {'fields': 3})``."""
+        from junctor.server.audit.audit_pii import AuditPII  # which needs the server, as few services do
+
+        return AuditPII(self.server.audit)
 
     @property
     def wsgi_environ(self) -> dict[str, Any]:

@@ -19,12 +19,13 @@ class Response:
     """``payload`` and what goes with it over HTTP.
 
     ``content_type`` is text/plain until it is set; a channel sets it from its data format if ``has_content_type`` says
-    that the service did not.
+    that the service did not.  ``is_private`` is for what nobody on the way may keep: it is answered with Cache-Control: no-store.
     """
 
     # As long as a service does not set them, which it seldom does, they cost a call nothing.
     status_code: int = OK
     content_encoding: str | None = None
+    is_private: bool = False
     result: str = "ZATO_OK"
     result_details: str = ""
     _content_type: str = ""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from alembic import context
 
 from junctor.sql import base
-from junctor.sql.tables import change, process, pubsub, security, websocket
+from junctor.sql.tables import audit, change, process, pubsub, security, sso, websocket
 
-TABLES = (change, process, pubsub, security, websocket)  # imported for what they declare
+TABLES = (audit, change, process, pubsub, security, sso, websocket)  # imported for what they declare
 base.kinds()
 context.configure(
     connection=context.config.attributes["connection"],

@@ -43,6 +43,11 @@ def text(name: str, size: int | None = 200, **more: Any) -> sa.Column[Any]:
     return sa.Column(name, sa.String(size) if size else sa.Text, nullable=False, **more)
 
 
+def maybe(name: str) -> sa.Column[Any]:
+    """A time that may be missing."""
+    return sa.Column(name, sa.DateTime(timezone=True), nullable=True)
+
+
 def number(name: str, type_: Any = sa.Integer, **more: Any) -> sa.Column[Any]:
     """A whole number."""
     return sa.Column(name, type_, nullable=False, **more)
@@ -51,6 +56,11 @@ def number(name: str, type_: Any = sa.Integer, **more: Any) -> sa.Column[Any]:
 def flag(name: str, **more: Any) -> sa.Column[Any]:
     """A yes or no."""
     return sa.Column(name, sa.Boolean, nullable=False, **more)
+
+
+def belongs(table: str, column: str, owner: str, *, ondelete: str = "CASCADE") -> sa.ForeignKeyConstraint:
+    """The reference of a row to the one that it belongs to, and goes with."""
+    return sa.ForeignKeyConstraint([column], [f"{owner}.id"], name=f"fk_{table}_{column}", ondelete=ondelete)
 
 
 def object_table(

@@ -205,7 +205,7 @@ def parse_wrk(output: str) -> Result:
 
 def _percentile(output: str, percent: int) -> float:
     """A latency of wrk's table, in milliseconds."""
-    found = re.search(rf"^\s+{percent}%\s+([\d.]+)(us|ms|s|m)$", output, re.M)
+    found = re.search(rf"^\s+{percent}%\s+([\d.]+)(us|ms|s|m)\s*$", output, re.M)
     if found is None:
         raise BenchmarkFailed(f"wrk printed no {percent}% latency: {output}")
     return float(found[1]) * _UNITS[found[2]]

@@ -25,7 +25,7 @@ def test_a_new_key_needs_no_restart_and_survives_one(quickstart, shop):
     quickstart.junctor("start")
 
     assert shop.price().ok
-    retired = quickstart.json("secret", "retire")
+    retired = quickstart.json("secret", "retire", "--yes")  # other tests log in
     assert (retired["key"], len(retired["removed"])) == (rotated["key"], 1)
     assert len(keyring.read_text().splitlines()) == 1
 

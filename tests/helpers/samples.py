@@ -33,6 +33,11 @@ OVERRIDES: Mapping[tuple[str, str], tuple[Any, Any]] = {
     ("pubsub_subscription", "delivery_data_format"): ("json", "json"),
     ("pubsub_subscription", "delivery_err_should_block"): (False, True),
     ("pubsub_subscription", "max_in_flight"): (3, 1),
+    ("email_smtp", "host"): ("mail.example.com", "127.0.0.1"),
+    ("email_smtp", "mode"): ("starttls", "ssl"),  # a password is never sent without encryption
+    ("email_smtp", "ca_certs"): ("", ""),
+    ("email_smtp", "ping_address"): ("ping@example.com", "ops@example.com"),
+    ("email_smtp", "username"): ("mailer", "another"),  # a password needs one
     ("security_api_key", "header"): ("X-One", "X-Two"),
     ("security_jwt", "algorithm"): (
         "HS256",
@@ -40,9 +45,22 @@ OVERRIDES: Mapping[tuple[str, str], tuple[Any, Any]] = {
     ),  # RS256 has keys of another form, and HS256 none that are public
     ("security_jwt", "public_keys"): ("", ""),
     ("server", "host"): ("10.0.0.1", "app.example.com"),
+    ("sso", "apps_http_header"): ("X-App", "X-Other-App"),
+    ("sso", "session_absolute"): (600, 0),
+    ("sso", "search_default_page_size"): (10, 5),
+    ("sso", "search_max_page_size"): (20, 30),
+    ("sso", "site_url"): ("https://www.example.com", ""),
+    ("sso", "oidc_issuer"): ("https://sso.example.com/zato/sso/oidc", ""),
+    ("sso", "webauthn_origins"): (["https://www.example.com"], ["https://login.example.com"]),
+    ("sso", "webauthn_rp_id"): ("example.com", "login.example.com"),
+    ("sso_application", "redirect_uris"): (["https://crm.example.com/back"], ["http://127.0.0.1:3000/back"]),
+    ("sso_application", "post_logout_redirect_uris"): (["https://crm.example.com/out"], []),
+    ("sso_application", "scopes"): (["openid", "email"], ["openid"]),
+    ("sso_user_address", "addresses"): (["10.0.0.0/8", "2001:db8::1"], ["*"]),
 }
 
 ALSO_REQUIRED: Mapping[str, tuple[str, ...]] = {  # by the object's own check, for want of other fields
+    "email_smtp": ("username",),
     "pubsub_endpoint": ("endpoint_type",),
     "pubsub_subscription": ("out_rest",),
 }

@@ -128,6 +128,8 @@ def test_keys_are_rotated_while_the_cluster_works_and_retired_after_a_restart(ju
     assert found["encrypted"] >= 3
     assert environment.read_secret("keyring").endswith(before)
     junctor("secret", "set", "api-key", "rotated", "--generate")
+    status = junctor("secret", "status", "--json").json
+    assert (status["keys"][0], len(status["keys"]), status["unreadable"]) == (found["key"], 2, 0)
     # and the old key stays until the server was restarted
     assert "restart it first" in junctor("secret", "retire", code=ExitCode.ENVIRONMENT).err
     server = str(environment.path / "server1")

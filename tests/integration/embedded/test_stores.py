@@ -1,6 +1,7 @@
 import os
 import signal
 import socket
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,7 +48,8 @@ def ask(environment, statement, **options):
 def kill_9(*daemons):
     pids = [pid for daemon in daemons for pid in daemon.processes()]
     for pid in pids:
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # a child of PostgreSQL ended with its parent
+            os.kill(pid, signal.SIGKILL)
     assert process_table.wait_until(lambda: not any(map(process_table.identity, pids)), 10.0)
 
 

@@ -1,7 +1,10 @@
+import click
 import pytest
 
 from junctor.cli.environment import Environment, Plan
 from junctor.cli.exit_codes import ExitCode
+from junctor.cli.secret import agree
+from junctor.cli.session import Session
 from junctor.sql.secrets import parse_keys
 
 LIVE = {"id": 1, "name": "k", "config_version": 7, "converged": True, "missing": []}
@@ -59,6 +62,13 @@ def test_a_new_key_is_a_line_for_a_key_file(junctor):
 def test_keys_that_are_in_a_variable_are_not_rotated(junctor, environment, monkeypatch):
     monkeypatch.setenv("JUNCTOR_SECRET_KEYS", "k:abc")
     junctor("secret", "rotate", "--path", str(environment.path), code=ExitCode.ENVIRONMENT)
+
+
+def test_what_users_lose_with_a_key_is_agreed_to_first():
+    with pytest.raises(click.UsageError, match=r"end: 3 sessions, 2 recovery codes\. Wait"):
+        agree(Session(), {"sessions": 3, "recovery codes": 2}, yes=False)
+    agree(Session(), {"sessions": 3}, yes=True)
+    agree(Session(), {"seals of audit events": 9}, yes=False)
 
 
 def test_no_key_is_made_when_the_database_does_not_answer(junctor, environment):

@@ -1,0 +1,1 @@
+"""E-mail: ``self.email`` of services."""

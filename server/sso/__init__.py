@@ -1,0 +1,1 @@
+"""Single Sign-On and user management."""

@@ -1,0 +1,23 @@
+"""Who calls Single Sign-On, through what, and from where."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The circumstances of a call; what Zato's services know as RequestCtx.
+
+    ``current_ust`` is the token of the caller's session, '' = none.  ``remote_addr`` is the address of the client, as the trusted proxies
+    tell it.  A call ``is_trusted`` when the cluster itself makes it, as for the command line: then nobody has to be logged in.
+    """
+
+    cid: str
+    current_ust: str = ""
+    current_app: str = ""
+    remote_addr: str = ""
+    user_agent: str = ""
+    is_trusted: bool = False
+    who: str = ""
+    """For a trusted call, the name of the administrator, for the audit trail."""

@@ -1,0 +1,1 @@
+"""OpenID Connect: logging in to other applications."""

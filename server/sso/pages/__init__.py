@@ -1,0 +1,1 @@
+"""The pages that users of Single Sign-On see in a browser."""
