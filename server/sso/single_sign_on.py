@@ -41,11 +41,12 @@ if TYPE_CHECKING:
 class SingleSignOn:
     """Users, sessions and what belongs to them; ``context.sso``.
 
-    ``settings`` are the fields of the object 'sso', read by item: ``settings["session_expiry"]``.  Every part is made without touching
-    the database, and may use any other once the worker is loaded.
+    ``is_active`` says whether there is Single Sign-On in this cluster.  ``settings`` are the fields of the object 'sso', read by item:
+    ``settings["session_expiry"]``.  Every part is made without touching the database, and may use any other once the worker is loaded.
     """
 
     settings: Config
+    is_active: bool = False
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -92,13 +93,9 @@ class SingleSignOn:
             self._oidc = Provider(self)
         return self._oidc
 
-    @property
-    def is_active(self) -> bool:
-        """Whether there is Single Sign-On in this cluster."""
-        return hasattr(self, "settings") and bool(self.settings["is_active"])
-
     def settings_changed(self) -> None:
         """Has the parts go by the new settings that derive something from them."""
+        self.is_active = bool(self.settings["is_active"])
         self.policy.settings_changed()
         self.passwords.settings_changed()
 

@@ -79,7 +79,7 @@ class Output:
     is_kept: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Given:
     """A request that passed the checks of the table: ``values`` has the fields that were given, by their documented names."""
 
