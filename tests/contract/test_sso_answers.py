@@ -698,3 +698,17 @@ def test_a_method_that_a_path_does_not_have_gets_405(world: World) -> None:
     answer = world.call("PUT user/login")
 
     assert answer.status == 405
+
+
+def test_a_super_user_gives_a_user_an_application_that_needs_it_and_nobody_takes_it(world: World) -> None:
+    someone = world.someone()
+    world.sso.application("Ledger", is_grant_needed=True)
+
+    assert someone.call("PATCH user", app_list=["Ledger"]).status == 403
+    before = someone.call("GET user", current_app="Ledger")
+    given = world.as_admin("PATCH user", user_id=someone.user.user_id, app_list=["Ledger"])
+    after = someone.call("GET user", current_app="Ledger")
+
+    assert (before.status, given.status, after.status) == (403, 200, 200)
+    unknown = world.as_admin("PATCH user", user_id=someone.user.user_id, app_list=["Ledgre"])
+    assert (unknown.status, unknown.codes) == (403, ["E004001"])

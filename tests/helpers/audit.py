@@ -89,7 +89,7 @@ class AuditUnderTest:
         wait_until(lambda: self._linked() >= count, 10, "events are not linked")
 
     def _linked(self) -> int:
-        gevent.sleep(0.01)
+        gevent.sleep(0.01)  # lets the chainer go on, which is a greenlet of this thread; who waits asks again
         return sum(row["position"] is not None for row in self.rows())
 
     def rows(self) -> list[dict[str, Any]]:

@@ -145,7 +145,7 @@ class Racer:
         """Whether a super-user is locked, after which the administrators are done."""
         import gevent
 
-        gevent.sleep(0.1)
+        gevent.sleep(0.1)  # between two looks; the other greenlets race on
         with self._worker.store.engine.connect() as connection:
             locked = "SELECT count(*) FROM sso_user WHERE is_super_user AND is_locked"
             return bool(connection.exec_driver_sql(locked).scalar())
@@ -153,7 +153,7 @@ class Racer:
     def _use(self, number: int) -> None:
         import gevent
 
-        gevent.sleep(self._random.random())
+        gevent.sleep(self._random.random())  # users do not come all at once; nothing is waited for
         while True:
             with self._turns:
                 if self._is_over:
@@ -212,7 +212,9 @@ class Racer:
                 self._change_password(user_id)
             else:
                 self._attempt(kind, self._worker.context.audit.chain.link_next)
-            gevent.sleep(self._random.random() * 0.02)
+            gevent.sleep(
+                self._random.random() * 0.02
+            )  # gives the others their turn at another moment each time
         self._attempt(
             "lock rival", users.set_lock, self._worker.caller(task.admin), task.rival, is_locked=True
         )

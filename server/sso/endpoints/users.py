@@ -76,6 +76,9 @@ SIGN_UP_STATUS: Final = Field(
 APPROVAL_STATUS: Final = Field(
     name="approval_status", help="What was decided of the sign-up.", choices=APPROVAL_STATUSES, max=30
 )
+APP_LIST: Final = Field(
+    name="app_list", help="By super-users: the applications that the user may use.", type=Type.TEXTS, max=100
+)
 TOTP_LABEL: Final = Field(name="totp_label", help="What an authenticator shows with the key.", max=200)
 
 
@@ -157,6 +160,7 @@ USERS: Final = (
             Field(name="email", help="E-mail address.", is_nullable=True),
             Field(name="is_locked", help="Whether the user can do nothing yet.", type=Type.BOOLEAN),
             SIGN_UP_STATUS,
+            APP_LIST,
             Field(name="is_totp_enabled", help="Whether there is a second factor.", type=Type.BOOLEAN),
             Field(name="totp_key", help="Its key in base 32.", is_secret=True, max=200),
             TOTP_LABEL,
@@ -165,7 +169,14 @@ USERS: Final = (
             Field(name="auto_approve", help="Whether the user is approved at once.", type=Type.BOOLEAN),
         ),
         outputs=FULL_VIEW,
-        codes=(*SUPER_USER_CODES, *USERNAME_CODES, *EMAIL_CODES, *PASSWORD_CODES, *INVALID),
+        codes=(
+            *SUPER_USER_CODES,
+            *USERNAME_CODES,
+            *EMAIL_CODES,
+            *PASSWORD_CODES,
+            *INVALID,
+            status_code.app_list.invalid,
+        ),
     ),
     Endpoint(
         method="GET",
@@ -211,11 +222,19 @@ USERS: Final = (
             ),
             SIGN_UP_STATUS,
             APPROVAL_STATUS,
+            APP_LIST,
             Field(
                 name="is_approved", help="By super-users: true approves, false rejects.", type=Type.BOOLEAN
             ),
         ),
-        codes=(*SUPER_USER_CODES, *FRESH_CODES, *USERNAME_CODES, *EMAIL_CODES, *INVALID),
+        codes=(
+            *SUPER_USER_CODES,
+            *FRESH_CODES,
+            *USERNAME_CODES,
+            *EMAIL_CODES,
+            *INVALID,
+            status_code.app_list.invalid,
+        ),
     ),
     Endpoint(
         method="DELETE",

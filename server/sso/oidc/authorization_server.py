@@ -176,7 +176,7 @@ class Revocation(RevocationEndpoint):  # type: ignore[misc]  # Authlib ships no 
         _require_token(request)
 
     def query_token(self, token_string: str, token_type_hint: str | None) -> Grant | None:
-        """Nothing: ``authenticate_token`` looks for the grant, in the transaction of the request."""
+        """Is never called: ``authenticate_token``, which would call it, looks for the grant in the transaction of the request."""
         raise NotImplementedError
 
     def authenticate_token(self, request: ProviderRequest, client: clients.Client) -> Grant | None:
