@@ -48,9 +48,10 @@ SELECT hits.total, page.* FROM (SELECT count(*) AS total FROM hits) AS hits LEFT
 _IN_RANGE = "WITH hits AS MATERIALIZED ({found}) SELECT * FROM hits {order} LIMIT :limit"
 _MERGED = "SELECT * FROM ({parts}) AS merged {order} OFFSET :offset LIMIT :limit"
 _COUNTED = "SELECT count(*) FROM ({found} LIMIT :most) AS counted"
+# Of all that matches, not of what comes after a place: that would be looked for in the order, user by user.
 _SAMPLED = """
-SELECT count(*) AS hits, (array_agg(display_name ORDER BY display_name))[:place] AS bound
-FROM ({found} LIMIT :most) AS sample
+SELECT count(*) AS hits, array_agg(u.display_name ORDER BY u.display_name) FILTER (WHERE {after}) AS bounds
+FROM ({found} LIMIT :most) AS u
 """
 # Statistics are never right about what follows what in a name: the indexes are right always.
 _PLANS = text(
@@ -139,12 +140,16 @@ class Pages:
         needed = skipped + wanted.limit + 1
         place = SPARE * needed * SAMPLE // total.count + LEAST
         names: list[str] = []
-        rest, places = (f"{found} AND {_AFTER}" if wanted.after else found), _place("after", wanted.after)
-        while True:
-            sample = self._run(_SAMPLED.format(found=rest), {"most": SAMPLE, "place": place, **places})[0]
-            end = sample.bound if sample.hits == SAMPLE else None  # None: everything is needed
-            if sample.hits < SAMPLE and not names and not wanted.after:
+        after, places = (_AFTER if wanted.after else "true"), _place("after", wanted.after)
+        sample = self._run(_SAMPLED.format(found=found, after=after), {"most": SAMPLE, **places})[0]
+        bounds = sample.bounds or []
+        if sample.hits < SAMPLE:
+            bounds = []
+            if not wanted.after:
                 total = Total(sample.hits, is_exact=True)  # the estimate was wrong
+        rest = f"{found} AND {after}"
+        while True:
+            end = bounds[place - 1] if place <= len(bounds) else None  # None: everything is needed
             statement = _IN_RANGE.format(
                 found=f"{rest} AND {_UP_TO}" if end is not None else rest, order=_ORDER
             )
@@ -153,7 +158,7 @@ class Pages:
             if end is None or len(names) >= needed:
                 return names[skipped:], total
             rest, places = f"{found} AND {_BEYOND}", {"beyond": end}
-            place = min(place * GROWTH, SAMPLE)
+            place *= GROWTH
 
     def _ordered(self, wanted: Wanted) -> tuple[list[str], Total]:
         """The user names of a page of all users, or of those of some statuses, which indexes have in order."""
