@@ -18,6 +18,7 @@ MAX_DIGITS: Final = 20
 MAX_JSON: Final = 100_000  # characters of an item of a list, or of an object
 MAX_DEPTH: Final = 20
 MISSING: Final = "is required."
+Reader = Callable[[Any, Field], Any]
 
 
 class _Bad(ValueError):
@@ -29,7 +30,7 @@ class Plan:
     """What of an endpoint is the same for all of its requests, found out once."""
 
     endpoint: Endpoint
-    wanted: tuple[tuple[Field, tuple[str, ...]], ...]
+    wanted: tuple[tuple[Field, tuple[str, ...], Reader], ...]
     open_names: frozenset[str]
     with_choices: tuple[Field, ...]
     kept: frozenset[str]
@@ -45,7 +46,7 @@ def plan_of(endpoint: Endpoint) -> Plan:
         fields = endpoint.fields
         plan = _PLANS[id(endpoint)] = Plan(
             endpoint,  # kept, so that its identity is never another's
-            tuple((field, field.names) for field in fields),
+            tuple((field, field.names, _READ[field.type]) for field in fields),
             frozenset(name for field in fields if not field.is_secret for name in field.names),
             tuple(field for field in fields if field.choices),
             frozenset(output.name for output in endpoint.outputs if output.is_kept),
@@ -102,7 +103,7 @@ def _read(
     values: dict[str, Any],
 ) -> list[Problem]:
     problems = []
-    for field, names in plan.wanted:
+    for field, names, read in plan.wanted:
         try:
             found, value = _find(field, names, body, query)
             if not found and bearer and field.name in ("ust", "current_ust"):
@@ -111,7 +112,7 @@ def _read(
                 if field.is_required:
                     raise _Bad(MISSING)
                 continue
-            values[field.name] = None if value is None else _READ[field.type](value, field)
+            values[field.name] = None if value is None else read(value, field)
         except _Bad as error:
             problems.append(Problem(field.name, str(error)))
     return problems
@@ -243,7 +244,7 @@ def _json(text: str) -> Any:
         raise _Bad("must be JSON.") from None
 
 
-_READ: Final[Mapping[Type, Callable[[Any, Field], Any]]] = {
+_READ: Final[Mapping[Type, Reader]] = {
     Type.TEXT: _text,
     Type.BOOLEAN: _boolean,
     Type.INTEGER: _integer,

@@ -60,11 +60,12 @@ class RestService(Service):
     def _given(self, sso: SingleSignOn, endpoint: Endpoint) -> Given:
         """What the caller gives.  Raises ``InvalidInput``."""
         http = self.request.http
+        authorization = http.environ.get("HTTP_AUTHORIZATION")
         values = parse(
             endpoint,
             self.request.payload,
             http.GET,
-            bearer=bearer(http.environ.get("HTTP_AUTHORIZATION", "")),
+            bearer=bearer(authorization) if authorization else "",
             secrets=frozenset() if sso.settings["allow_token_in_query"] else SECRETS,
         )
         caller = Caller(
